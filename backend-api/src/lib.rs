@@ -1,5 +1,24 @@
 //! The contract between Graft's host and its backends.
 //!
-//! This crate is the only thing that the author of a backend needs.
+//! A backend is a shared library that exports one root module ([`contract::BackendModule`]). Its author implements
+//! two plain traits, [`plugin::Backend`] and [`plugin::Device`], and writes `backend_api::export_backend!(MyBackend);`.
+//! This crate is the only thing that the author of a backend needs:
+//!
+//! - [`contract`]: what crosses the boundary between host and plugin, all of it `#[repr(C)]`,
+//! - [`plugin`]: the author's side, with the guard that turns panics into errors,
+//! - [`types`]: element and block types,
+//! - [`graph`]: tensors, nodes and graphs, [`operations`]: what a node may do.
 
+// abi_stable's derive macros place their items in anonymous constants, and name what they make after the trait.
+#![allow(non_local_definitions, non_camel_case_types)]
+
+pub use abi_stable;
+
+pub mod contract;
+pub mod error;
+pub mod graph;
+pub mod operations;
+pub mod plugin;
 pub mod types;
+
+pub use error::{BackendError, Result};

@@ -123,7 +123,9 @@ impl Type {
     /// Bytes of a row of `values` values; `None` where the block does not divide it or the size overflows.
     pub fn row_bytes(self, values: u64) -> Option<u64> {
         let block = self.block_values() as u64;
-        values.is_multiple_of(block).then(|| (values / block).checked_mul(self.block_bytes() as u64))?
+        values
+            .is_multiple_of(block)
+            .then(|| (values / block).checked_mul(self.block_bytes() as u64))?
     }
 }
 

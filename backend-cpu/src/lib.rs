@@ -1,1 +1,1 @@
-//! backend-cpu
+//! The CPU backend.
