@@ -1,0 +1,420 @@
+//! A model that runs: the plan's memory allocated, its programs compiled, and steps evaluated.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use backend_api::{
+    BackendError,
+    contract::{Binding, BufferId, Counter, HostServices, OpenOptions, ProgramId},
+    decode,
+    graph::Step as StepSizes,
+    types::Type,
+};
+use models::{
+    architecture::Model,
+    gguf::{Gguf, TensorType},
+    graph::{Input, Shape},
+};
+
+use super::{
+    device::{Device, Target},
+    inputs::Inputs,
+    lower::{NotServed, lower},
+    plan::{self, DevicePlan, Plan, Region, Source, Spot, Transfer},
+};
+use crate::cache::{Cache, CacheConfig, CacheError, Step};
+
+/// What a model is set up for.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The most tokens of a sequence.
+    pub context: u32,
+    /// T: the most tokens of a step.
+    pub batch: u32,
+    /// R: the most wanted columns of a step.
+    pub rows: u32,
+    /// S: the most sequences.
+    pub sequences: u32,
+    /// Tokens a page of the cache.
+    pub page_tokens: u32,
+    /// The types of keys and of values in the cache.
+    pub cache_types: [Type; 2],
+    /// Threads of a device of kind cpu; 0 lets it choose.
+    pub threads: u32,
+}
+
+/// Why a model could not be set up or a step not be evaluated.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// An operation that no device serves.
+    #[error(transparent)]
+    NotServed(#[from] NotServed),
+    /// A device failed.
+    #[error("{device}: {error}")]
+    Device {
+        /// The device.
+        device: String,
+        /// What it said.
+        error: BackendError,
+    },
+    /// The plan could not be made.
+    #[error("planning failed: {0}")]
+    Plan(BackendError),
+    /// The cache refused.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// A token that the vocabulary does not have.
+    #[error("token {token} is not in the vocabulary of {vocabulary}")]
+    Token {
+        /// The token.
+        token: u32,
+        /// V.
+        vocabulary: u32,
+    },
+    /// More columns than the engine was set up for.
+    #[error("a step of {found} {what}, where at most {most} are served")]
+    StepSize {
+        /// Tokens or wanted columns.
+        what: &'static str,
+        /// How many were asked for.
+        found: usize,
+        /// How many are served.
+        most: u32,
+    },
+}
+
+impl Settings {
+    /// The shape of the graph that serves a model with these cache windows.
+    fn shape(&self, cache: &CacheConfig) -> Shape {
+        Shape {
+            tokens: self.batch,
+            rows: self.rows,
+            sequences: self.sequences,
+            context: self.context,
+            page_tokens: self.page_tokens,
+            pages: cache.groups.iter().map(|g| g.pages).collect(),
+            cache_types: self.cache_types,
+        }
+    }
+
+    fn cache(&self, model: &Model) -> CacheConfig {
+        let windows = &model.cache().windows;
+        CacheConfig::full(self.page_tokens, self.sequences as usize, self.context, self.batch, windows)
+    }
+}
+
+/// Plans a model on devices that need not be here: the first target is the chosen one, the others take what it refuses.
+pub fn plan_for(file: &Gguf, model: &Model, settings: &Settings, targets: &[Target]) -> Result<Plan, EngineError> {
+    let graph = model.graph(&settings.shape(&settings.cache(model)));
+    let lowered = lower(graph, targets)?;
+    let group_of = |layer: usize| model.cache().layers[layer].map_or(0, |kept| kept.group);
+    plan::plan(lowered, targets, file, group_of).map_err(EngineError::Plan)
+}
+
+/// A device with the memory that the plan gives it.
+struct Share {
+    device: Device,
+    regions: BTreeMap<Region, Binding>,
+    workspace: Binding,
+}
+
+impl Share {
+    fn at<T>(&self, result: backend_api::Result<T>) -> Result<T, EngineError> {
+        result.map_err(|error| EngineError::Device { device: self.device.target().label(), error })
+    }
+
+    fn place(&self, spot: Spot) -> (BufferId, u64) {
+        let binding = &self.regions[&spot.region];
+        (binding.buffer, binding.offset + spot.offset)
+    }
+}
+
+struct Program {
+    share: usize,
+    id: ProgramId,
+    bindings: Vec<Binding>,
+    transfers: Vec<Transfer>,
+}
+
+/// A model on its devices.
+pub struct Engine {
+    programs: Vec<Program>,
+    shares: Vec<Share>,
+    plan: Plan,
+    cache: Cache,
+    step: Step,
+    inputs: Inputs,
+    logits: Vec<u8>,
+    staging: Vec<u8>,
+    vocabulary: u32,
+    // last: imported memory outlives the devices
+    _file: Arc<Gguf>,
+}
+
+impl Engine {
+    /// Opens the devices of a plan for `model`, allocates what it says and compiles its programs.
+    pub fn open(
+        file: Arc<Gguf>,
+        model: &Model,
+        settings: &Settings,
+        plan: Plan,
+        services: HostServices,
+    ) -> Result<Engine, EngineError> {
+        let options = OpenOptions { threads: settings.threads, ..OpenOptions::default() };
+        let mut shares = Vec::new();
+        for device in &plan.devices {
+            shares.push(open_share(device, &plan, &file, services, &options)?);
+        }
+        let mut programs = Vec::new();
+        for segment in &plan.segments {
+            programs.push(compile(segment, &shares)?);
+        }
+        let cache = Cache::new(settings.cache(model))?;
+        let mut engine = Engine {
+            programs,
+            shares,
+            cache,
+            step: Step::default(),
+            inputs: Inputs::new(plan.inputs.clone()),
+            logits: Vec::new(),
+            staging: Vec::new(),
+            vocabulary: model.vocabulary(),
+            plan,
+            _file: file,
+        };
+        engine.send_tables()?;
+        Ok(engine)
+    }
+
+    /// The plan that it runs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The cache's tables.
+    pub fn cache(&mut self) -> &mut Cache {
+        &mut self.cache
+    }
+
+    /// What the devices counted, by their labels.
+    pub fn counters(&self) -> Result<Vec<(String, Vec<Counter>)>, EngineError> {
+        let count = |s: &Share| Ok((s.device.target().label(), s.at(s.device.counters())?));
+        self.shares.iter().map(count).collect()
+    }
+
+    /// Evaluates new tokens of each `(sequence, count)`, sequences ascending, `tokens` all of theirs in order. `wanted`
+    /// are the columns, ascending, whose logits [`Engine::logits`] then gives.
+    pub fn evaluate(
+        &mut self,
+        columns: &[(usize, u32)],
+        tokens: &[u32],
+        wanted: &[u32],
+    ) -> Result<(), EngineError> {
+        self.check(tokens, wanted)?;
+        self.cache.begin(columns, &mut self.step)?;
+        let ran = self.run_step(tokens, wanted);
+        if ran.is_err() {
+            // nothing of this step can be trusted: the sequences start over
+            for &(sequence, _) in columns {
+                self.cache.release(sequence)?;
+            }
+            self.send_tables().ok();
+        }
+        ran
+    }
+
+    /// The logits `[V]` of wanted column `row` of the last step, as f32 in little-endian order.
+    pub fn logits(&self, row: usize) -> impl ExactSizeIterator<Item = f32> + '_ {
+        let bytes = 4 * self.vocabulary as usize;
+        let row = self.logits.get(row * bytes..(row + 1) * bytes).unwrap_or(&[]);
+        row.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+    }
+
+    fn check(&self, tokens: &[u32], wanted: &[u32]) -> Result<(), EngineError> {
+        let sizes = [("tokens", tokens.len(), self.plan.tokens), ("wanted columns", wanted.len(), self.plan.rows)];
+        for (what, found, most) in sizes {
+            if found > most as usize {
+                return Err(EngineError::StepSize { what, found, most });
+            }
+        }
+        match tokens.iter().find(|&&token| token >= self.vocabulary) {
+            Some(&token) => Err(EngineError::Token { token, vocabulary: self.vocabulary }),
+            None => Ok(()),
+        }
+    }
+
+    fn run_step(&mut self, tokens: &[u32], wanted: &[u32]) -> Result<(), EngineError> {
+        self.copy_pages()?;
+        self.send_inputs(tokens, wanted)?;
+        let context = self.step.positions.iter().max().map_or(0, |p| p + 1);
+        let sizes = StepSizes {
+            tokens: tokens.len() as u32,
+            rows: wanted.len() as u32,
+            context: context as u32,
+            reserved: 0,
+        };
+        for i in 0..self.programs.len() {
+            self.carry(i, &sizes)?;
+            let program = &self.programs[i];
+            let share = &self.shares[program.share];
+            share.at(share.device.run(program.id, &program.bindings, share.workspace, sizes))?;
+        }
+        self.fetch_logits(wanted.len())
+    }
+
+    fn fetch_logits(&mut self, rows: usize) -> Result<(), EngineError> {
+        let (index, spot, values) = self.plan.logits;
+        self.logits.resize(4 * values as usize * rows, 0);
+        let share = &self.shares[index];
+        let (buffer, offset) = share.place(spot);
+        // also without logits: a step is done when its last device is
+        share.at(share.device.read(buffer, offset, &mut self.logits))
+    }
+
+    /// Carries what a program needs from other devices.
+    fn carry(&mut self, program: usize, sizes: &StepSizes) -> Result<(), EngineError> {
+        for i in 0..self.programs[program].transfers.len() {
+            let Transfer { from, to, extent } = self.programs[program].transfers[i];
+            self.staging.resize(extent.in_step(sizes) as usize, 0);
+            let (source, target) = (&self.shares[from.0], &self.shares[to.0]);
+            let (buffer, offset) = source.place(from.1);
+            source.at(source.device.read(buffer, offset, &mut self.staging))?;
+            let (buffer, offset) = target.place(to.1);
+            target.at(target.device.write(buffer, offset, &self.staging))?;
+        }
+        Ok(())
+    }
+
+    /// Copies pages that were shared and are now written.
+    fn copy_pages(&mut self) -> Result<(), EngineError> {
+        for copy in &self.step.copies {
+            for pool in self.plan.pools.iter().filter(|p| p.group == copy.group) {
+                let share = &self.shares[pool.device];
+                let (buffer, start) = share.place(pool.spot);
+                let at = |page: u32| (buffer, start + u64::from(page) * pool.page_bytes);
+                share.at(share.device.copy(at(copy.from), at(copy.to), pool.page_bytes))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn send_inputs(&mut self, tokens: &[u32], wanted: &[u32]) -> Result<(), EngineError> {
+        let Engine { step, inputs, shares, .. } = self;
+        let mut send = |input, values: &mut dyn ExactSizeIterator<Item = i32>| {
+            write_input(shares, inputs.set(input, values))
+        };
+        send(Input::Tokens, &mut tokens.iter().map(|&t| t as i32))?;
+        send(Input::Positions, &mut step.positions.iter().copied())?;
+        send(Input::Starts, &mut step.starts.iter().copied())?;
+        send(Input::Wanted, &mut wanted.iter().map(|&w| w as i32))?;
+        send(Input::WantedPositions, &mut wanted.iter().map(|&w| step.positions[w as usize]))?;
+        let before = |column: &i32| wanted.partition_point(|w| (*w as i32) < *column) as i32;
+        send(Input::WantedStarts, &mut step.starts.iter().map(before))?;
+        for (group, slots) in step.slots.iter().enumerate() {
+            send(Input::Slots(group), &mut slots.iter().copied())?;
+        }
+        let blocks = self.cache.config().blocks();
+        for word in &self.step.words {
+            let first = word.sequence * blocks + word.block;
+            let value = std::iter::once(word.page);
+            write_input(&self.shares, self.inputs.set_from(Input::Table(word.group), first, value))?;
+        }
+        Ok(())
+    }
+
+    /// Sends all block tables.
+    fn send_tables(&mut self) -> Result<(), EngineError> {
+        for group in 0..self.cache.config().groups.len() {
+            let table = self.cache.table(group);
+            let bytes = self.inputs.set(Input::Table(group), table.iter().copied());
+            write_input(&self.shares, bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a changed part of the inputs to every device that has them.
+fn write_input(shares: &[Share], changed: Option<(u64, &[u8])>) -> Result<(), EngineError> {
+    let Some((offset, bytes)) = changed else { return Ok(()) };
+    for share in shares {
+        if let Some(binding) = share.regions.get(&Region::Inputs) {
+            share.at(share.device.write(binding.buffer, binding.offset + offset, bytes))?;
+        }
+    }
+    Ok(())
+}
+
+fn open_share(
+    device: &DevicePlan,
+    plan: &Plan,
+    file: &Gguf,
+    services: HostServices,
+    options: &OpenOptions,
+) -> Result<Share, EngineError> {
+    let failed = |error| EngineError::Device { device: device.target.label(), error };
+    let open = device.target.open(services, options).map_err(failed)?;
+    let mut share = Share {
+        regions: BTreeMap::new(),
+        workspace: Binding { buffer: BufferId(0), offset: 0, bytes: device.workspace },
+        device: open,
+    };
+    share.workspace.buffer = share.at(share.device.allocate(device.workspace))?;
+    for (&region, &bytes) in &device.regions {
+        let buffer = share.at(share.device.allocate(bytes))?;
+        share.regions.insert(region, Binding { buffer, offset: 0, bytes });
+    }
+    for &index in &device.files {
+        let memory = file.files()[index].bytes();
+        let buffer = share.at(share.device.import(memory))?;
+        share.regions.insert(Region::File(index), Binding { buffer, offset: 0, bytes: memory.len() as u64 });
+    }
+    for upload in &device.uploads {
+        write_fixed(&share, plan, file, upload)?;
+    }
+    Ok(share)
+}
+
+/// Writes a weight or a constant to its place.
+fn write_fixed(share: &Share, plan: &Plan, file: &Gguf, upload: &plan::Upload) -> Result<(), EngineError> {
+    let (buffer, offset) = share.place(upload.spot);
+    match upload.source {
+        Source::Weight(tensor, description) => {
+            let data = file.data(&file.tensors()[tensor]);
+            let weight = backend_api::graph::Tensor { buffer: 0, offset: 0, ..description };
+            share.at(share.device.upload(buffer, offset, &weight, data))
+        }
+        Source::Widened(tensor) => {
+            let values = share.at(widen(file, tensor))?;
+            share.at(share.device.write(buffer, offset, &bytes_of(&values)))
+        }
+        Source::Constant(index) => share.at(share.device.write(buffer, offset, &bytes_of(&plan.constants[&index]))),
+    }
+}
+
+/// A tensor of the file as f32.
+fn widen(file: &Gguf, tensor: usize) -> backend_api::Result<Vec<f32>> {
+    let info = &file.tensors()[tensor];
+    let TensorType::Known(ty) = info.kind else {
+        return Err(BackendError::unsupported(format!("tensor {} of type {}", info.name, info.kind)));
+    };
+    let mut values = vec![0.0; info.values() as usize];
+    decode::decode_row(ty, file.data(info), &mut values)?;
+    Ok(values)
+}
+
+fn bytes_of(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+fn compile(segment: &plan::Segment, shares: &[Share]) -> Result<Program, EngineError> {
+    let share = &shares[segment.device];
+    let (id, needs) = share.at(share.device.compile(&segment.graph()))?;
+    if needs.workspace > share.workspace.bytes || needs.resident > 0 {
+        let error = BackendError::failed(format!(
+            "a program declares {} bytes of scratch and {} resident bytes, where the plan has {} and 0",
+            needs.workspace, needs.resident, share.workspace.bytes
+        ));
+        return share.at(Err(error));
+    }
+    let bindings = segment.regions.iter().map(|region| share.regions[region]).collect();
+    Ok(Program { share: segment.device, id, bindings, transfers: segment.transfers.clone() })
+}

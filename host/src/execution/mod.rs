@@ -1,0 +1,14 @@
+//! From a model's graph to running programs.
+//!
+//! [`lower`] puts every operation on a device that serves it, [`plan`] divides each device's memory, exactly, and cuts
+//! the operations into [`plan::Segment`]s, one program each; [`engine`] allocates what the plan says and runs steps.
+
+pub mod arena;
+pub mod device;
+pub mod engine;
+pub mod inputs;
+pub mod lower;
+pub mod plan;
+
+pub use engine::Engine;
+pub use plan::Plan;

@@ -1,0 +1,103 @@
+//! The architectures: one file each, and their list.
+
+mod gemma3;
+mod qwen2;
+
+use std::sync::Arc;
+
+use crate::{
+    error::LoadError,
+    gguf::Gguf,
+    graph::{Builder, CacheLayout, Graph, Shape},
+    keys::Keys,
+    weights::{Weight, Weights},
+};
+
+/// What an architecture's file hands out.
+struct Architecture {
+    /// The names that `general.architecture` has for it; also the prefixes of its keys.
+    names: &'static [&'static str],
+    /// Reads hyper-parameters and finds the weights.
+    load: fn(&Keys, &Weights) -> Result<Loaded, LoadError>,
+}
+
+/// Every architecture that is served.
+const LIST: &[Architecture] = &[qwen2::ARCHITECTURE, gemma3::ARCHITECTURE];
+
+/// An architecture with its hyper-parameters and weights.
+trait Layers: Send + Sync {
+    /// Adds all operations, from the embedding to the logits.
+    fn build(&self, g: &mut Builder);
+}
+
+/// What `load` gives.
+struct Loaded {
+    layers: Box<dyn Layers>,
+    cache: CacheLayout,
+    vocabulary: u32,
+    context: u32,
+}
+
+/// A model whose file was checked: every key and tensor that its architecture needs is there.
+#[derive(Clone)]
+pub struct Model {
+    loaded: Arc<Loaded>,
+    architecture: String,
+}
+
+impl Model {
+    /// Reads what the architecture needs from the file.
+    pub fn load(file: &Gguf) -> Result<Model, LoadError> {
+        let name = file.metadata().string("general.architecture")?;
+        let architecture =
+            LIST.iter().find(|a| a.names.contains(&name)).ok_or_else(|| LoadError::Architecture {
+                file: file.name(),
+                name: name.into(),
+                known: known().join(", "),
+            })?;
+        let loaded = (architecture.load)(&Keys::new(file, name), &Weights::new(file))?;
+        Ok(Model { loaded: Arc::new(loaded), architecture: name.into() })
+    }
+
+    /// What `general.architecture` says.
+    pub fn architecture(&self) -> &str {
+        &self.architecture
+    }
+
+    /// V: how many tokens the logits tell apart.
+    pub fn vocabulary(&self) -> u32 {
+        self.loaded.vocabulary
+    }
+
+    /// The longest context that the model was trained for, in tokens.
+    pub fn context(&self) -> u32 {
+        self.loaded.context
+    }
+
+    /// The cache that it needs.
+    pub fn cache(&self) -> &CacheLayout {
+        &self.loaded.cache
+    }
+
+    /// The model as operations, for steps of this shape.
+    pub fn graph(&self, shape: &Shape) -> Graph {
+        let mut builder = Builder::new(shape, &self.loaded.cache);
+        self.loaded.layers.build(&mut builder);
+        builder.finish()
+    }
+}
+
+/// The names of all architectures that are served.
+pub fn known() -> Vec<&'static str> {
+    LIST.iter().flat_map(|a| a.names).copied().collect()
+}
+
+/// The token embedding `[d, V]`, V from the tensor itself, and the output projection: the same tensor where the file has
+/// no `output.weight`.
+fn embedding_and_output(weights: &Weights, d: u32) -> Result<(Weight, Weight), LoadError> {
+    let vocabulary = u32::try_from(weights.dims("token_embd.weight")?[1]).unwrap_or(u32::MAX);
+    let embedding = weights.matrix("token_embd.weight", &[d, vocabulary])?;
+    let tied = !weights.has("output.weight");
+    let output = if tied { embedding } else { weights.matrix("output.weight", &[d, vocabulary])? };
+    Ok((embedding, output))
+}

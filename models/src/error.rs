@@ -1,0 +1,43 @@
+//! Why a model cannot be loaded.
+
+use crate::gguf::GgufError;
+
+/// A fault of a model file beyond its format: what the architecture asks for and the file does not have.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file itself, or one of its keys.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// An architecture that is not in the list.
+    #[error("{file}: architecture {name:?} is not served\nhint: served are {known}")]
+    Architecture {
+        /// The model file.
+        file: String,
+        /// What `general.architecture` says.
+        name: String,
+        /// The names that are served.
+        known: String,
+    },
+    /// A tensor that the architecture needs.
+    #[error("{file}: tensor {name:?} is missing; the architecture needs it as {expected}")]
+    Missing {
+        /// The model file.
+        file: String,
+        /// The tensor's name.
+        name: String,
+        /// The shape that it should have.
+        expected: String,
+    },
+    /// A tensor of another shape or an unusable type.
+    #[error("{file}: tensor {name:?} is {found}, where {expected} is expected")]
+    Shape {
+        /// The model file.
+        file: String,
+        /// The tensor's name.
+        name: String,
+        /// Its type and shape.
+        found: String,
+        /// What was expected.
+        expected: String,
+    },
+}

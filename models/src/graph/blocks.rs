@@ -1,0 +1,118 @@
+//! What most architectures share: attention with its projections, and the gated feed-forward network.
+
+use backend_api::operations::Gate;
+
+use super::{
+    Part,
+    builder::{Attend, Builder, Id},
+    rope::Rope,
+};
+use crate::{
+    error::LoadError,
+    weights::{Linear, Weight, Weights},
+};
+
+/// The weights of a layer's attention.
+pub struct Attention {
+    /// Query heads.
+    pub heads: u32,
+    /// Key and value heads.
+    pub kv_heads: u32,
+    /// Values a head.
+    pub head_dim: u32,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    /// The output projection `[hd·H, d]`.
+    pub output: Linear,
+    norms: Option<(Weight, Weight)>,
+}
+
+impl Attention {
+    /// `BLOCK.attn_q`, `attn_k`, `attn_v` and `attn_output` of a model with `d` values a token, and the norms of
+    /// queries and keys where `normed`.
+    pub fn load(
+        weights: &Weights,
+        block: &str,
+        d: u32,
+        [heads, kv_heads, head_dim]: [u32; 3],
+        normed: bool,
+    ) -> Result<Attention, LoadError> {
+        let linear = |name: &str, k, m| weights.linear(&format!("{block}.{name}"), k, m);
+        let norm = |name: &str| weights.vector(&format!("{block}.{name}.weight"), &[head_dim]);
+        Ok(Attention {
+            heads,
+            kv_heads,
+            head_dim,
+            q: linear("attn_q", d, heads * head_dim)?,
+            k: linear("attn_k", d, kv_heads * head_dim)?,
+            v: linear("attn_v", d, kv_heads * head_dim)?,
+            output: linear("attn_output", heads * head_dim, d)?,
+            norms: if normed { Some((norm("attn_q_norm")?, norm("attn_k_norm")?)) } else { None },
+        })
+    }
+
+    /// From normed activations h `[d, T]` to the weighted values `[hd·H, T]`, before the output projection; `[hd·H, R]`
+    /// where only the `wanted` columns go on.
+    pub fn build(&self, g: &mut Builder, h: Id, rope: &Rope, epsilon: f32, attend: &Attend, wanted: bool) -> Id {
+        let (q, k, v) = self.project(g, h, wanted);
+        let (q, k) = self.rotate(g, q, k, rope, epsilon, wanted);
+        g.cache_store(attend.layer, Part::Keys, k);
+        g.cache_store(attend.layer, Part::Values, v);
+        let a = g.attention(q, attend);
+        g.flat(a)
+    }
+
+    /// Queries, keys and values as heads. All three lie side by side, unless the queries are of the wanted columns alone.
+    fn project(&self, g: &mut Builder, h: Id, wanted: bool) -> (Id, Id, Id) {
+        let (hd, kv_rows) = (self.head_dim, self.kv_heads * self.head_dim);
+        let (q, kv, first) = if wanted {
+            let columns = g.wanted(h);
+            (g.linear(columns, &self.q), g.products(h, &[&self.k, &self.v]), 0)
+        } else {
+            let all = g.products(h, &[&self.q, &self.k, &self.v]);
+            (all, all, self.heads * hd)
+        };
+        let q = g.heads(q, 0, hd, self.heads);
+        let k = g.heads(kv, first, hd, self.kv_heads);
+        let v = g.heads(kv, first + kv_rows, hd, self.kv_heads);
+        (q, k, v)
+    }
+
+    fn rotate(&self, g: &mut Builder, q: Id, k: Id, rope: &Rope, epsilon: f32, wanted: bool) -> (Id, Id) {
+        match &self.norms {
+            Some((q_norm, k_norm)) => (g.norm_rope(q, q_norm, epsilon, rope), g.norm_rope(k, k_norm, epsilon, rope)),
+            None if wanted => (g.rope(q, rope), g.rope(k, rope)),
+            None => {
+                // queries and keys are neighbours: one rotation serves both
+                let both = g.more_heads(q, self.heads + self.kv_heads);
+                g.rope(both, rope);
+                (q, k)
+            }
+        }
+    }
+}
+
+/// The weights of a gated feed-forward network.
+pub struct FeedForward {
+    gate: Linear,
+    up: Linear,
+    /// `[f, d]`.
+    pub down: Linear,
+}
+
+impl FeedForward {
+    /// `BLOCK.ffn_gate`, `ffn_up` and `ffn_down` with `f` hidden values.
+    pub fn load(weights: &Weights, block: &str, d: u32, f: u32) -> Result<FeedForward, LoadError> {
+        Ok(FeedForward {
+            gate: weights.linear(&format!("{block}.ffn_gate"), d, f)?,
+            up: weights.linear(&format!("{block}.ffn_up"), d, f)?,
+            down: weights.linear(&format!("{block}.ffn_down"), f, d)?,
+        })
+    }
+
+    /// gate(Wg·h) ⊙ (Wu·h): `[f, T]`, before the down projection.
+    pub fn build(&self, g: &mut Builder, h: Id, kind: Gate) -> Id {
+        g.gated_product(h, &self.gate, &self.up, kind)
+    }
+}
