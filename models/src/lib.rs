@@ -1,1 +1,3 @@
-//! models
+//! Models: GGUF files, tokenizers, chat templates, and the graphs of the architectures.
+
+pub mod gguf;

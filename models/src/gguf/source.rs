@@ -1,0 +1,129 @@
+//! Where a file's bytes come from: a map, the binary itself, or memory.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use memmap2::Mmap;
+
+use super::error::{Fault, GgufError};
+use super::guard::Watch;
+
+/// One file of a model, with all its bytes.
+#[derive(Debug)]
+pub struct GgufFile {
+    name: Arc<str>,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Mapped(Mapped),
+    Static(&'static [u8]),
+    Owned(Vec<u8>),
+}
+
+/// The watch stands first, so that it is dropped before the map.
+#[derive(Debug)]
+struct Mapped {
+    _watch: Watch,
+    map: Mmap,
+    file: File,
+}
+
+impl GgufFile {
+    /// The path, or the name that the bytes were given.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The whole file.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.source {
+            Source::Mapped(mapped) => &mapped.map,
+            Source::Static(bytes) => bytes,
+            Source::Owned(bytes) => bytes,
+        }
+    }
+
+    /// Whether the bytes are a map of a file, whose pages the system may drop and read again.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.source, Source::Mapped(_))
+    }
+
+    pub(super) fn shared_name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(super) fn from_static(name: &str, bytes: &'static [u8]) -> GgufFile {
+        GgufFile {
+            name: name.into(),
+            source: Source::Static(bytes),
+        }
+    }
+
+    pub(super) fn from_bytes(name: &str, bytes: Vec<u8>) -> GgufFile {
+        GgufFile {
+            name: name.into(),
+            source: Source::Owned(bytes),
+        }
+    }
+
+    pub(super) fn map(path: &Path) -> Result<GgufFile, GgufError> {
+        let name: Arc<str> = path.display().to_string().into();
+        let mapped = Mapped::open(path, &name).map_err(|fault| GgufError::new(&name, fault))?;
+        let file = GgufFile {
+            name,
+            source: Source::Mapped(mapped),
+        };
+        file.check_length()?;
+        Ok(file)
+    }
+
+    /// An error if the file's length is no longer that of its map.
+    pub(super) fn check_length(&self) -> Result<(), GgufError> {
+        let Source::Mapped(Mapped { map, file, .. }) = &self.source else {
+            return Ok(());
+        };
+        let before = map.len() as u64;
+        match file.metadata() {
+            Ok(now) if now.len() == before => Ok(()),
+            Ok(now) => Err(GgufError::new(
+                &self.name,
+                Fault::LengthChanged {
+                    before,
+                    after: now.len(),
+                },
+            )),
+            Err(error) => Err(GgufError::new(&self.name, error.into())),
+        }
+    }
+}
+
+impl Mapped {
+    fn open(path: &Path, name: &str) -> Result<Mapped, Fault> {
+        // O_NONBLOCK: opening a pipe would wait for its writer before it can be refused.
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(Fault::NotAFile);
+        }
+        if metadata.len() == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is empty").into());
+        }
+        // SAFETY: another process may write to the file while it is mapped. Nothing here depends on the bytes staying
+        // as they are: the header is copied before it is checked, tensor data are only ever read as plain numbers,
+        // and a page that is cut away ends in the SIGBUS handler.
+        let map = unsafe { Mmap::map(&file)? };
+        Ok(Mapped {
+            _watch: Watch::new(&map, name),
+            map,
+            file,
+        })
+    }
+}
