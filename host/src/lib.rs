@@ -1,1 +1,3 @@
-//! host
+//! The host: loads backends, plans memory, runs models and serves them.
+
+pub mod cache;
