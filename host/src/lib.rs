@@ -1,3 +1,5 @@
 //! The host: loads backends, plans memory, runs models and serves them.
 
 pub mod cache;
+pub mod sampling;
+pub mod stop;
