@@ -20,9 +20,9 @@ pub use prefix::Prefix;
 pub use step::{PageCopy, Step, TableWord};
 
 /// A cell's index (page · P + entry) is an i32 in the step inputs.
-const MAX_CELLS: u64 = i32::MAX as u64;
-/// Positions are exact as f32 below this.
-const MAX_CONTEXT: u32 = 1 << 24;
+const MAX_INDEX: u64 = i32::MAX as u64;
+/// Positions are exact as f32 up to here.
+const MAX_TOKENS: u32 = 1 << 24;
 
 /// One group of layers that keep the same tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub struct CacheConfig {
     pub sequences: usize,
     /// Most tokens in a sequence, at most 2^24.
     pub context: u32,
-    /// Most tokens in a step (T), over all sequences.
+    /// Most tokens in a step (T) over all sequences, at most 2^24.
     pub step_tokens: u32,
     /// The groups.
     pub groups: Vec<GroupConfig>,
@@ -70,7 +70,7 @@ impl CacheConfig {
 
     /// Entries in a sequence's row of a block table: B = ⌈context / P⌉.
     pub fn blocks(&self) -> usize {
-        self.context.div_ceil(self.page_tokens) as usize
+        self.context.div_ceil(self.page_tokens.max(1)) as usize
     }
 
     /// The pages with which a group can hold every sequence at any length, and fewer cannot: S·⌈context/P⌉ without a
@@ -79,7 +79,7 @@ impl CacheConfig {
     /// So the most are held at lo = P − 1, or at n = context where that comes earlier: S·⌈min(context, L + P − 1) / P⌉.
     /// Numbers beyond u32 saturate; [`Cache::new`] refuses them.
     pub fn pages_needed(&self, window: Option<u32>) -> u32 {
-        let (p, context) = (u64::from(self.page_tokens), u64::from(self.context));
+        let (p, context) = (u64::from(self.page_tokens.max(1)), u64::from(self.context));
         let tokens = match window {
             None => context,
             Some(w) => context.min((u64::from(w) + u64::from(self.step_tokens) + p).saturating_sub(2)),
@@ -89,35 +89,43 @@ impl CacheConfig {
     }
 
     fn check(&self) -> Result<(), CacheError> {
-        let refuse = |what, expected| Err(CacheError::Config { what, expected });
-        if !self.page_tokens.is_power_of_two() || !(16..=256).contains(&self.page_tokens) {
-            return refuse(
-                format!("{} tokens a page", self.page_tokens),
-                "a power of two from 16 to 256",
-            );
+        let require = |holds: bool, what: &dyn Fn() -> String, expected| {
+            if holds {
+                Ok(())
+            } else {
+                Err(CacheError::Config { what: what(), expected })
+            }
+        };
+        let page_tokens = self.page_tokens;
+        let possible = page_tokens.is_power_of_two() && (16..=256).contains(&page_tokens);
+        require(
+            possible,
+            &|| format!("{page_tokens} tokens a page"),
+            "a power of two from 16 to 256",
+        )?;
+        for (name, tokens) in [("a context", self.context), ("a step", self.step_tokens)] {
+            let possible = (1..=MAX_TOKENS).contains(&tokens);
+            require(possible, &|| format!("{name} of {tokens} tokens"), "from 1 to 2^24")?;
         }
-        if self.sequences == 0 || self.step_tokens == 0 {
-            return refuse(
-                format!("{} sequences and {} tokens a step", self.sequences, self.step_tokens),
-                "at least 1 of each",
-            );
-        }
-        if !(1..=MAX_CONTEXT).contains(&self.context) {
-            return refuse(format!("a context of {} tokens", self.context), "from 1 to 2^24");
-        }
+        let words = (self.blocks() as u64).saturating_mul(self.sequences as u64);
+        let possible = (1..=MAX_INDEX).contains(&words);
+        require(
+            possible,
+            &|| format!("{} sequences", self.sequences),
+            "from 1 to 2^31 table entries",
+        )?;
         for (g, group) in self.groups.iter().enumerate() {
-            if group.window == Some(0) {
-                return refuse(
-                    format!("group {g}: a window of 0 tokens"),
-                    "at least 1, a token sees itself",
-                );
-            }
-            if u64::from(group.pages) * u64::from(self.page_tokens) > MAX_CELLS {
-                return refuse(
-                    format!("group {g}: {} pages", group.pages),
-                    "fewer than 2^31 cells a group",
-                );
-            }
+            let cells = u64::from(group.pages) * u64::from(page_tokens);
+            require(
+                cells <= MAX_INDEX,
+                &|| format!("group {g}: {} pages", group.pages),
+                "fewer than 2^31 cells",
+            )?;
+            require(
+                group.window != Some(0),
+                &|| format!("group {g}: window 0"),
+                "at least 1: a token sees itself",
+            )?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 mod behaviour;
 mod random;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::group::NONE;
 use super::*;
@@ -58,7 +58,12 @@ impl World {
             self.flat[*sequence].extend_from_slice(values);
         }
         self.copy_pages();
+        let mut written = HashSet::new();
         for word in &self.step.words {
+            assert!(
+                written.insert((word.group, word.sequence, word.block)),
+                "a word is written once"
+            );
             self.tables[word.group][word.sequence * self.cache.config.blocks() + word.block] = word.page;
         }
         let values: Vec<u32> = columns.iter().flat_map(|(_, values)| values.iter().copied()).collect();
@@ -75,6 +80,8 @@ impl World {
     /// The copies of a step, in the order least expected of a device.
     fn copy_pages(&mut self) {
         let p = self.cache.config.page_tokens as usize;
+        let read = |to| self.step.copies.iter().any(|copy| (copy.group, copy.from) == to);
+        assert!(!self.step.copies.iter().any(|copy| read((copy.group, copy.to))));
         for copy in self.step.copies.iter().rev() {
             for entry in 0..p {
                 let cell = self.cells.remove(&(copy.group, copy.from as usize * p + entry));

@@ -1,6 +1,7 @@
 //! Random histories, and the number of pages that they need.
 
 use proptest::prelude::*;
+use rstest::rstest;
 
 use super::*;
 
@@ -169,9 +170,14 @@ fn a_sequence_holds_at_its_worst_exactly_the_pages_needed() {
     }
 }
 
-#[test]
-fn numbers_beyond_measure_are_refused_not_wrapped() {
-    let config = CacheConfig::full(16, usize::MAX, 1 << 24, u32::MAX, &[Some(u32::MAX)]);
-    assert_eq!(config.groups[0].pages, u32::MAX);
+#[rstest]
+#[case(CacheConfig::full(16, 1 << 40, 1 << 24, 512, &[None]))]
+#[case(CacheConfig::full(16, 1 << 12, 1 << 24, 512, &[Some(u32::MAX)]))]
+#[case(CacheConfig::full(16, usize::MAX, 1 << 24, 512, &[]))]
+#[case(CacheConfig::full(16, 1, u32::MAX, 512, &[None]))]
+#[case(CacheConfig::full(0, 1, 512, 512, &[None, Some(4)]))]
+#[case(CacheConfig::full(16, 0, 0, 0, &[None, Some(0)]))]
+#[case(CacheConfig::full(16, 1, 512, u32::MAX, &[Some(u32::MAX)]))]
+fn numbers_beyond_measure_are_refused_not_wrapped(#[case] config: CacheConfig) {
     assert!(matches!(Cache::new(config), Err(CacheError::Config { .. })));
 }
