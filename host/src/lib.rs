@@ -1,1 +1,5 @@
-//! host
+//! The host: loads backends, plans memory, runs models and serves them.
+
+pub mod cache;
+pub mod sampling;
+pub mod stop;
