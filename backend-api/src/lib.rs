@@ -7,7 +7,8 @@
 //! - [`contract`]: what crosses the boundary between host and plugin, all of it `#[repr(C)]`,
 //! - [`plugin`]: the author's side, with the guard that turns panics into errors,
 //! - [`types`]: element and block types,
-//! - [`graph`]: tensors, nodes and graphs, [`operations`]: what a node may do.
+//! - [`graph`]: tensors, nodes and graphs, [`operations`]: what a node may do,
+//! - [`decode`] and [`encode`]: what the bytes of each type mean.
 
 // abi_stable's derive macros place their items in anonymous constants, and name what they make after the trait.
 #![allow(non_local_definitions, non_camel_case_types)]
@@ -15,6 +16,8 @@
 pub use abi_stable;
 
 pub mod contract;
+pub mod decode;
+pub mod encode;
 pub mod error;
 pub mod graph;
 pub mod operations;
