@@ -8,6 +8,8 @@
 //! - [`plugin`]: the author's side, with the guard that turns panics into errors,
 //! - [`types`]: element and block types,
 //! - [`graph`]: tensors, nodes and graphs, [`operations`]: what a node may do,
+//! - [`draft`]: a graph that owns its parts,
+//! - [`validate`]: whether a node is what the contract says, with [`overlap`]: which views share bytes,
 //! - [`decode`] and [`encode`]: what the bytes of each type mean.
 
 // abi_stable's derive macros place their items in anonymous constants, and name what they make after the trait.
@@ -17,11 +19,14 @@ pub use abi_stable;
 
 pub mod contract;
 pub mod decode;
+pub mod draft;
 pub mod encode;
 pub mod error;
 pub mod graph;
 pub mod operations;
+pub mod overlap;
 pub mod plugin;
 pub mod types;
+pub mod validate;
 
 pub use error::{BackendError, Result};
