@@ -7,7 +7,10 @@
 //! - [`contract`]: what crosses the boundary between host and plugin, all of it `#[repr(C)]`,
 //! - [`plugin`]: the author's side, with the guard that turns panics into errors,
 //! - [`types`]: element and block types,
-//! - [`graph`]: tensors, nodes and graphs, [`operations`]: what a node may do.
+//! - [`graph`]: tensors, nodes and graphs, [`operations`]: what a node may do,
+//! - [`draft`]: a graph that owns its parts,
+//! - [`validate`]: whether a node is what the contract says, with [`overlap`]: which views share bytes,
+//! - [`decode`] and [`encode`]: what the bytes of each type mean.
 
 // abi_stable's derive macros place their items in anonymous constants, and name what they make after the trait.
 #![allow(non_local_definitions, non_camel_case_types)]
@@ -15,10 +18,15 @@
 pub use abi_stable;
 
 pub mod contract;
+pub mod decode;
+pub mod draft;
+pub mod encode;
 pub mod error;
 pub mod graph;
 pub mod operations;
+pub mod overlap;
 pub mod plugin;
 pub mod types;
+pub mod validate;
 
 pub use error::{BackendError, Result};
