@@ -1,5 +1,6 @@
 //! The host: loads backends, plans memory, runs models and serves them.
 
 pub mod cache;
+pub mod execution;
 pub mod sampling;
 pub mod stop;

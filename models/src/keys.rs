@@ -12,7 +12,10 @@ pub struct Keys<'a> {
 impl<'a> Keys<'a> {
     /// The keys of `file` under `prefix`.
     pub fn new(file: &'a Gguf, prefix: &'a str) -> Self {
-        Keys { metadata: file.metadata(), prefix }
+        Keys {
+            metadata: file.metadata(),
+            prefix,
+        }
     }
 
     fn full(&self, key: &str) -> String {
@@ -26,11 +29,18 @@ impl<'a> Keys<'a> {
 
     /// A size that may be absent.
     pub fn opt_size(&self, key: &str) -> Result<Option<u32>, GgufError> {
-        self.metadata.opt_u32(&self.full(key))?.map(|n| self.positive(key, n)).transpose()
+        self.metadata
+            .opt_u32(&self.full(key))?
+            .map(|n| self.positive(key, n))
+            .transpose()
     }
 
     fn positive(&self, key: &str, value: u32) -> Result<u32, GgufError> {
-        if value > 0 { Ok(value) } else { Err(self.unexpected(key, "at least 1")) }
+        if value > 0 {
+            Ok(value)
+        } else {
+            Err(self.unexpected(key, "at least 1"))
+        }
     }
 
     /// A number.

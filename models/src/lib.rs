@@ -1,3 +1,8 @@
 //! Models: GGUF files, tokenizers, chat templates, and the graphs of the architectures.
 
+pub mod architecture;
+pub mod error;
 pub mod gguf;
+pub mod graph;
+pub mod keys;
+pub mod weights;

@@ -48,23 +48,37 @@ impl<'a> Weights<'a> {
 
     /// The sizes of tensor `name`, for what only the tensor tells, such as the size of the vocabulary.
     pub fn dims(&self, name: &str) -> Result<[u64; 4], LoadError> {
-        self.file.tensor(name).map(|t| t.dims).ok_or_else(|| self.missing(name, "a tensor".into()))
+        self.file
+            .tensor(name)
+            .map(|t| t.dims)
+            .ok_or_else(|| self.missing(name, "a tensor".into()))
     }
 
     /// A matrix or a stack of matrices, of any type that products take; `dims` are its sizes, fastest first.
     pub fn matrix(&self, name: &str, dims: &[u32]) -> Result<Weight, LoadError> {
         let (index, info) = self.find(name, dims)?;
-        let TensorType::Known(ty) = info.kind else { return Err(self.wrong(info, dims)) };
+        let TensorType::Known(ty) = info.kind else {
+            return Err(self.wrong(info, dims));
+        };
         if !Type::WEIGHTS.contains(&ty) {
             return Err(self.wrong(info, dims));
         }
-        Ok(Weight { tensor: index, ty, dims: padded(dims), widened: false })
+        Ok(Weight {
+            tensor: index,
+            ty,
+            dims: padded(dims),
+            widened: false,
+        })
     }
 
     /// A norm's weights or a bias: what graphs hold in F32. Other types are widened on load.
     pub fn vector(&self, name: &str, dims: &[u32]) -> Result<Weight, LoadError> {
         let weight = self.matrix(name, dims)?;
-        Ok(Weight { ty: Type::F32, widened: weight.ty != Type::F32, ..weight })
+        Ok(Weight {
+            ty: Type::F32,
+            widened: weight.ty != Type::F32,
+            ..weight
+        })
     }
 
     /// As [`Weights::vector`], where the tensor may be absent.
@@ -82,13 +96,24 @@ impl<'a> Weights<'a> {
 
     fn find(&self, name: &str, dims: &[u32]) -> Result<(usize, &'a TensorInfo), LoadError> {
         let info = self.file.tensor(name).ok_or_else(|| self.missing(name, shape(dims)))?;
-        let index = self.file.tensors().iter().position(|t| std::ptr::eq(t, info));
-        let index = index.ok_or_else(|| self.missing(name, shape(dims)))?;
-        if info.dims == padded(dims).map(u64::from) { Ok((index, info)) } else { Err(self.wrong(info, dims)) }
+        let index = self
+            .file
+            .tensors()
+            .element_offset(info)
+            .ok_or_else(|| self.missing(name, shape(dims)))?;
+        if info.dims == padded(dims).map(u64::from) {
+            Ok((index, info))
+        } else {
+            Err(self.wrong(info, dims))
+        }
     }
 
     fn missing(&self, name: &str, expected: String) -> LoadError {
-        LoadError::Missing { file: self.file.name(), name: name.into(), expected }
+        LoadError::Missing {
+            file: self.file.name(),
+            name: name.into(),
+            expected,
+        }
     }
 
     fn wrong(&self, info: &TensorInfo, dims: &[u32]) -> LoadError {

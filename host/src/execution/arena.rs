@@ -28,7 +28,12 @@ pub fn assign(lives: &[Lifetime], alignment: u64) -> (Vec<u64>, u64) {
         offsets[i] = smallest_gap(&busy, lives[i].bytes, alignment);
         placed.push(i);
     }
-    let total = lives.iter().zip(&offsets).map(|(life, offset)| offset + life.bytes).max().unwrap_or(0);
+    let total = lives
+        .iter()
+        .zip(&offsets)
+        .map(|(life, offset)| offset + life.bytes)
+        .max()
+        .unwrap_or(0);
     (offsets, total)
 }
 

@@ -20,6 +20,12 @@ pub struct Target {
     pub info: DeviceInfo,
 }
 
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Target").field("backend", &self.backend).field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
 impl Target {
     /// Whether the device serves a node; if not, why.
     pub fn supports(&self, graph: &Graph<'_>, node: u32) -> Result<()> {
@@ -40,7 +46,9 @@ impl Target {
     pub fn memory(&self) -> Result<MemoryRules> {
         let rules = self.module.memory()(&self.info).into_result()?;
         let sound = rules.granularity > 0 && rules.alignment.is_power_of_two();
-        sound.then_some(rules).ok_or_else(|| BackendError::failed("the backend's memory rules make no sense"))
+        sound
+            .then_some(rules)
+            .ok_or_else(|| BackendError::failed("the backend's memory rules make no sense"))
     }
 
     /// Whether it uses host memory without a copy.
@@ -62,7 +70,11 @@ impl Target {
     pub fn open(&self, services: HostServices, options: &OpenOptions) -> Result<Device> {
         let object = self.module.open()(services, self.info.id, options).into_result()?;
         let queue = object.create_queue().into_result()?;
-        Ok(Device { object, queue, target: self.clone() })
+        Ok(Device {
+            object,
+            queue,
+            target: self.clone(),
+        })
     }
 }
 
@@ -97,7 +109,9 @@ impl Device {
 
     /// Copies a weight as it lies in the file to `offset` of a buffer.
     pub fn upload(&self, buffer: BufferId, offset: u64, weight: &Tensor, data: &[u8]) -> Result<()> {
-        self.object.upload(self.queue, buffer, offset, weight, data.into()).into_result()
+        self.object
+            .upload(self.queue, buffer, offset, weight, data.into())
+            .into_result()
     }
 
     /// Copies from `offset` of a buffer, after all work so far.
@@ -107,8 +121,15 @@ impl Device {
 
     /// Copies within one buffer or between two of this device.
     pub fn copy(&self, from: (BufferId, u64), to: (BufferId, u64), bytes: u64) -> Result<()> {
-        let place = |(buffer, offset)| Place { device: self.target.info.id, reserved: 0, buffer, offset };
-        self.object.copy(self.queue, place(from), place(to), bytes).into_result()
+        let place = |(buffer, offset)| Place {
+            device: self.target.info.id,
+            reserved: 0,
+            buffer,
+            offset,
+        };
+        self.object
+            .copy(self.queue, place(from), place(to), bytes)
+            .into_result()
     }
 
     /// Makes a program of a graph; it stays until the device is dropped.
@@ -119,7 +140,9 @@ impl Device {
 
     /// Runs a program.
     pub fn run(&self, program: ProgramId, bindings: &[Binding], workspace: Binding, step: Step) -> Result<()> {
-        self.object.run(self.queue, program, bindings.into(), workspace, step).into_result()
+        self.object
+            .run(self.queue, program, bindings.into(), workspace, step)
+            .into_result()
     }
 
     /// What the device counted so far.

@@ -98,7 +98,13 @@ impl Settings {
 
     fn cache(&self, model: &Model) -> CacheConfig {
         let windows = &model.cache().windows;
-        CacheConfig::full(self.page_tokens, self.sequences as usize, self.context, self.batch, windows)
+        CacheConfig::full(
+            self.page_tokens,
+            self.sequences as usize,
+            self.context,
+            self.batch,
+            windows,
+        )
     }
 }
 
@@ -119,7 +125,10 @@ struct Share {
 
 impl Share {
     fn at<T>(&self, result: backend_api::Result<T>) -> Result<T, EngineError> {
-        result.map_err(|error| EngineError::Device { device: self.device.target().label(), error })
+        result.map_err(|error| EngineError::Device {
+            device: self.device.target().label(),
+            error,
+        })
     }
 
     fn place(&self, spot: Spot) -> (BufferId, u64) {
@@ -159,7 +168,10 @@ impl Engine {
         plan: Plan,
         services: HostServices,
     ) -> Result<Engine, EngineError> {
-        let options = OpenOptions { threads: settings.threads, ..OpenOptions::default() };
+        let options = OpenOptions {
+            threads: settings.threads,
+            ..OpenOptions::default()
+        };
         let mut shares = Vec::new();
         for device in &plan.devices {
             shares.push(open_share(device, &plan, &file, services, &options)?);
@@ -203,12 +215,7 @@ impl Engine {
 
     /// Evaluates new tokens of each `(sequence, count)`, sequences ascending, `tokens` all of theirs in order. `wanted`
     /// are the columns, ascending, whose logits [`Engine::logits`] then gives.
-    pub fn evaluate(
-        &mut self,
-        columns: &[(usize, u32)],
-        tokens: &[u32],
-        wanted: &[u32],
-    ) -> Result<(), EngineError> {
+    pub fn evaluate(&mut self, columns: &[(usize, u32)], tokens: &[u32], wanted: &[u32]) -> Result<(), EngineError> {
         self.check(tokens, wanted)?;
         self.cache.begin(columns, &mut self.step)?;
         let ran = self.run_step(tokens, wanted);
@@ -226,18 +233,25 @@ impl Engine {
     pub fn logits(&self, row: usize) -> impl ExactSizeIterator<Item = f32> + '_ {
         let bytes = 4 * self.vocabulary as usize;
         let row = self.logits.get(row * bytes..(row + 1) * bytes).unwrap_or(&[]);
-        row.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+        row.chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
     }
 
     fn check(&self, tokens: &[u32], wanted: &[u32]) -> Result<(), EngineError> {
-        let sizes = [("tokens", tokens.len(), self.plan.tokens), ("wanted columns", wanted.len(), self.plan.rows)];
+        let sizes = [
+            ("tokens", tokens.len(), self.plan.tokens),
+            ("wanted columns", wanted.len(), self.plan.rows),
+        ];
         for (what, found, most) in sizes {
             if found > most as usize {
                 return Err(EngineError::StepSize { what, found, most });
             }
         }
         match tokens.iter().find(|&&token| token >= self.vocabulary) {
-            Some(&token) => Err(EngineError::Token { token, vocabulary: self.vocabulary }),
+            Some(&token) => Err(EngineError::Token {
+                token,
+                vocabulary: self.vocabulary,
+            }),
             None => Ok(()),
         }
     }
@@ -298,15 +312,19 @@ impl Engine {
     }
 
     fn send_inputs(&mut self, tokens: &[u32], wanted: &[u32]) -> Result<(), EngineError> {
-        let Engine { step, inputs, shares, .. } = self;
-        let mut send = |input, values: &mut dyn ExactSizeIterator<Item = i32>| {
-            write_input(shares, inputs.set(input, values))
-        };
+        let Engine {
+            step, inputs, shares, ..
+        } = self;
+        let mut send =
+            |input, values: &mut dyn ExactSizeIterator<Item = i32>| write_input(shares, inputs.set(input, values));
         send(Input::Tokens, &mut tokens.iter().map(|&t| t as i32))?;
         send(Input::Positions, &mut step.positions.iter().copied())?;
         send(Input::Starts, &mut step.starts.iter().copied())?;
         send(Input::Wanted, &mut wanted.iter().map(|&w| w as i32))?;
-        send(Input::WantedPositions, &mut wanted.iter().map(|&w| step.positions[w as usize]))?;
+        send(
+            Input::WantedPositions,
+            &mut wanted.iter().map(|&w| step.positions[w as usize]),
+        )?;
         let before = |column: &i32| wanted.partition_point(|w| (*w as i32) < *column) as i32;
         send(Input::WantedStarts, &mut step.starts.iter().map(before))?;
         for (group, slots) in step.slots.iter().enumerate() {
@@ -316,7 +334,10 @@ impl Engine {
         for word in &self.step.words {
             let first = word.sequence * blocks + word.block;
             let value = std::iter::once(word.page);
-            write_input(&self.shares, self.inputs.set_from(Input::Table(word.group), first, value))?;
+            write_input(
+                &self.shares,
+                self.inputs.set_from(Input::Table(word.group), first, value),
+            )?;
         }
         Ok(())
     }
@@ -350,22 +371,43 @@ fn open_share(
     services: HostServices,
     options: &OpenOptions,
 ) -> Result<Share, EngineError> {
-    let failed = |error| EngineError::Device { device: device.target.label(), error };
+    let failed = |error| EngineError::Device {
+        device: device.target.label(),
+        error,
+    };
     let open = device.target.open(services, options).map_err(failed)?;
     let mut share = Share {
         regions: BTreeMap::new(),
-        workspace: Binding { buffer: BufferId(0), offset: 0, bytes: device.workspace },
+        workspace: Binding {
+            buffer: BufferId(0),
+            offset: 0,
+            bytes: device.workspace,
+        },
         device: open,
     };
     share.workspace.buffer = share.at(share.device.allocate(device.workspace))?;
     for (&region, &bytes) in &device.regions {
         let buffer = share.at(share.device.allocate(bytes))?;
-        share.regions.insert(region, Binding { buffer, offset: 0, bytes });
+        share.regions.insert(
+            region,
+            Binding {
+                buffer,
+                offset: 0,
+                bytes,
+            },
+        );
     }
     for &index in &device.files {
         let memory = file.files()[index].bytes();
         let buffer = share.at(share.device.import(memory))?;
-        share.regions.insert(Region::File(index), Binding { buffer, offset: 0, bytes: memory.len() as u64 });
+        share.regions.insert(
+            Region::File(index),
+            Binding {
+                buffer,
+                offset: 0,
+                bytes: memory.len() as u64,
+            },
+        );
     }
     for upload in &device.uploads {
         write_fixed(&share, plan, file, upload)?;
@@ -379,7 +421,11 @@ fn write_fixed(share: &Share, plan: &Plan, file: &Gguf, upload: &plan::Upload) -
     match upload.source {
         Source::Weight(tensor, description) => {
             let data = file.data(&file.tensors()[tensor]);
-            let weight = backend_api::graph::Tensor { buffer: 0, offset: 0, ..description };
+            let weight = backend_api::graph::Tensor {
+                buffer: 0,
+                offset: 0,
+                ..description
+            };
             share.at(share.device.upload(buffer, offset, &weight, data))
         }
         Source::Widened(tensor) => {
@@ -394,7 +440,10 @@ fn write_fixed(share: &Share, plan: &Plan, file: &Gguf, upload: &plan::Upload) -
 fn widen(file: &Gguf, tensor: usize) -> backend_api::Result<Vec<f32>> {
     let info = &file.tensors()[tensor];
     let TensorType::Known(ty) = info.kind else {
-        return Err(BackendError::unsupported(format!("tensor {} of type {}", info.name, info.kind)));
+        return Err(BackendError::unsupported(format!(
+            "tensor {} of type {}",
+            info.name, info.kind
+        )));
     };
     let mut values = vec![0.0; info.values() as usize];
     decode::decode_row(ty, file.data(info), &mut values)?;
@@ -416,5 +465,10 @@ fn compile(segment: &plan::Segment, shares: &[Share]) -> Result<Program, EngineE
         return share.at(Err(error));
     }
     let bindings = segment.regions.iter().map(|region| share.regions[region]).collect();
-    Ok(Program { share: segment.device, id, bindings, transfers: segment.transfers.clone() })
+    Ok(Program {
+        share: segment.device,
+        id,
+        bindings,
+        transfers: segment.transfers.clone(),
+    })
 }

@@ -15,8 +15,15 @@ pub struct Inputs {
 impl Inputs {
     /// Inputs at these places (bytes from the start, values).
     pub fn new(places: BTreeMap<InputKey, (u64, u64)>) -> Self {
-        let end = places.values().map(|(offset, values)| offset + 4 * values).max().unwrap_or(0);
-        Inputs { bytes: vec![0; end as usize], places }
+        let end = places
+            .values()
+            .map(|(offset, values)| offset + 4 * values)
+            .max()
+            .unwrap_or(0);
+        Inputs {
+            bytes: vec![0; end as usize],
+            places,
+        }
     }
 
     /// Sets the first values of an input. Gives the bytes that a device must be sent, with their offset; nothing where

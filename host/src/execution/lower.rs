@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use backend_api::{
     BackendError,
-    decompose::decompose,
+    decompose::unfold,
     draft::Draft,
     graph::{ABSENT, Buffer, Node, Role, Symbol, Tensor},
     operations::Operation,
@@ -65,6 +65,15 @@ pub struct NotServed {
     reasons: Vec<String>,
 }
 
+impl NotServed {
+    fn of(node: &Node, error: BackendError) -> Self {
+        NotServed {
+            operation: name(node),
+            reasons: vec![error.to_string()],
+        }
+    }
+}
+
 /// Places every node of a graph on the first of the targets that serves it.
 pub fn lower(graph: model::Graph, targets: &[Target]) -> Result<Lowered, NotServed> {
     let mut lowering = Lowering::new(graph, targets);
@@ -85,7 +94,11 @@ struct Lowering<'a> {
 
 impl<'a> Lowering<'a> {
     fn new(graph: model::Graph, targets: &'a [Target]) -> Self {
-        let as_buffer = |b: &model::Buffer| Buffer { role: b.content.role() as u32, reserved: 0, bytes: b.bytes };
+        let as_buffer = |b: &model::Buffer| Buffer {
+            role: b.content.role() as u32,
+            reserved: 0,
+            bytes: b.bytes,
+        };
         let buffers = graph.buffers.iter().map(as_buffer).collect();
         let draft = Draft {
             tensors: graph.tensors,
@@ -95,7 +108,13 @@ impl<'a> Lowering<'a> {
             rows: graph.rows,
         };
         let contents = graph.buffers.into_iter().map(|b| b.content).collect();
-        Lowering { targets, draft, contents, placed: Vec::new(), refusals: BTreeMap::new() }
+        Lowering {
+            targets,
+            draft,
+            contents,
+            placed: Vec::new(),
+            refusals: BTreeMap::new(),
+        }
     }
 
     fn ask(&mut self, target: usize, node: &Node) -> Result<(), BackendError> {
@@ -110,7 +129,7 @@ impl<'a> Lowering<'a> {
             self.placed.push(Placed { node, target: 0 });
             return Ok(());
         };
-        if let Some(parts) = decompose(&mut self.draft, &node) {
+        if let Some(parts) = unfold(&mut self.draft, &node).map_err(|e| NotServed::of(&node, e))? {
             return parts.into_iter().try_for_each(|part| self.place(part));
         }
         if self.place_on_copies(&node) {
@@ -133,7 +152,10 @@ impl<'a> Lowering<'a> {
                 Err(error) => reasons.push(format!("{}: {error}", self.targets[target].label())),
             }
         }
-        Err(NotServed { operation: name(node), reasons })
+        Err(NotServed {
+            operation: name(node),
+            reasons,
+        })
     }
 
     fn report(&mut self, node: &Node, refusal: &BackendError, target: usize) {
@@ -152,7 +174,12 @@ impl<'a> Lowering<'a> {
         let sizes = (self.draft.tensors.len(), self.draft.buffers.len());
         let mut copies: BTreeMap<u32, u32> = BTreeMap::new();
         let mut on_copies = *node;
-        for slot in on_copies.inputs.iter_mut().chain([&mut on_copies.output]).filter(|slot| **slot != ABSENT) {
+        for slot in on_copies
+            .inputs
+            .iter_mut()
+            .chain([&mut on_copies.output])
+            .filter(|slot| **slot != ABSENT)
+        {
             if self.is_activation_view(*slot) {
                 let tensor = *slot;
                 *slot = *copies.entry(tensor).or_insert_with(|| self.contiguous_twin(tensor));
@@ -161,16 +188,23 @@ impl<'a> Lowering<'a> {
         let before: Vec<Node> = node
             .inputs
             .iter()
-            .filter_map(|input| copies.get(input).map(|copy| Node::new(Operation::Copy.id(), &[*input], *copy)))
+            .filter_map(|input| {
+                copies
+                    .get(input)
+                    .map(|copy| Node::new(Operation::Copy.id(), &[*input], *copy))
+            })
             .collect();
-        let after = copies.get(&node.output).map(|copy| Node::new(Operation::Copy.id(), &[*copy], node.output));
+        let after = copies
+            .get(&node.output)
+            .map(|copy| Node::new(Operation::Copy.id(), &[*copy], node.output));
         let all: Vec<Node> = before.into_iter().chain([on_copies]).chain(after).collect();
         if copies.is_empty() || all.iter().any(|part| self.ask(0, part).is_err()) {
             self.draft.tensors.truncate(sizes.0);
             self.draft.buffers.truncate(sizes.1);
             return false;
         }
-        self.placed.extend(all.into_iter().map(|node| Placed { node, target: 0 }));
+        self.placed
+            .extend(all.into_iter().map(|node| Placed { node, target: 0 }));
         true
     }
 
@@ -183,11 +217,18 @@ impl<'a> Lowering<'a> {
     fn contiguous_twin(&mut self, tensor: u32) -> u32 {
         let of = self.draft.tensors[tensor as usize];
         let buffer = self.draft.buffers.len() as u32;
-        let twin = of.kind().and_then(|ty| Tensor::contiguous(ty, of.dims, buffer, 0)).unwrap_or(of);
+        let twin = of
+            .kind()
+            .and_then(|ty| Tensor::contiguous(ty, of.dims, buffer, 0))
+            .unwrap_or(of);
         let symbol = Symbol::from_id(of.symbol).unwrap_or(Symbol::None);
         self.draft.tensors.push(twin.symbolic(symbol, of.axis));
         let bytes = twin.extent().unwrap_or(0);
-        self.draft.buffers.push(Buffer { role: Role::Activation as u32, reserved: 0, bytes });
+        self.draft.buffers.push(Buffer {
+            role: Role::Activation as u32,
+            reserved: 0,
+            bytes,
+        });
         self.draft.tensors.len() as u32 - 1
     }
 
@@ -198,7 +239,13 @@ impl<'a> Lowering<'a> {
             let mut moved = Vec::new();
             for (i, placed) in self.placed.iter().enumerate() {
                 let pools = self.pools_of(&placed.node);
-                let home = pools.iter().filter_map(|p| homes.get(p)).copied().max().unwrap_or(0).max(placed.target);
+                let home = pools
+                    .iter()
+                    .filter_map(|p| homes.get(p))
+                    .copied()
+                    .max()
+                    .unwrap_or(0)
+                    .max(placed.target);
                 homes.extend(pools.into_iter().map(|pool| (pool, home)));
                 if home != placed.target {
                     moved.push((i, home));
@@ -214,7 +261,9 @@ impl<'a> Lowering<'a> {
     }
 
     fn pools_agree(&self, homes: &BTreeMap<u32, usize>) -> bool {
-        self.placed.iter().all(|p| self.pools_of(&p.node).iter().all(|pool| homes[pool] == p.target))
+        self.placed
+            .iter()
+            .all(|p| self.pools_of(&p.node).iter().all(|pool| homes[pool] == p.target))
     }
 
     fn follow(&mut self, index: usize, home: usize) -> Result<(), NotServed> {
@@ -261,5 +310,9 @@ fn name(node: &Node) -> String {
 
 /// The tensors that a node reads or writes.
 pub fn tensors_of(node: &Node) -> impl Iterator<Item = u32> + '_ {
-    node.inputs.iter().chain([&node.output]).copied().filter(|&t| t != ABSENT)
+    node.inputs
+        .iter()
+        .chain([&node.output])
+        .copied()
+        .filter(|&t| t != ABSENT)
 }

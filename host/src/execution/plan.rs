@@ -266,8 +266,16 @@ impl<'a> Planner<'a> {
         let used: BTreeSet<usize> = runs.iter().map(|r| r.target).collect();
         let index = used.iter().enumerate().map(|(i, &target)| (target, i)).collect();
         let (inputs, inputs_bytes) = input_places(lowered);
-        let mut planner =
-            Planner { lowered, file, runs, devices: Vec::new(), index, inputs, inputs_bytes, logits: None };
+        let mut planner = Planner {
+            lowered,
+            file,
+            runs,
+            devices: Vec::new(),
+            index,
+            inputs,
+            inputs_bytes,
+            logits: None,
+        };
         for target in used {
             let device = planner.device(target, &targets[target])?;
             planner.devices.push(device);
@@ -279,7 +287,10 @@ impl<'a> Planner<'a> {
     fn touched(&self, target: usize) -> BTreeMap<u32, (usize, usize)> {
         let mut touched: BTreeMap<u32, (usize, usize)> = BTreeMap::new();
         let mut touch = |buffer: u32, at: usize| {
-            touched.entry(buffer).and_modify(|life| life.1 = at.max(life.1)).or_insert((at, at));
+            touched
+                .entry(buffer)
+                .and_modify(|life| life.1 = at.max(life.1))
+                .or_insert((at, at));
         };
         for run in &self.runs {
             for &(buffer, from) in &run.incoming {
@@ -310,7 +321,11 @@ impl<'a> Planner<'a> {
         };
         let mut activations = Vec::new();
         for (buffer, (first, last)) in self.touched(target_index) {
-            let life = Lifetime { bytes: self.lowered.buffers[buffer as usize].bytes, first, last };
+            let life = Lifetime {
+                bytes: self.lowered.buffers[buffer as usize].bytes,
+                first,
+                last,
+            };
             match self.lowered.contents[buffer as usize] {
                 Content::Activation => activations.push((buffer, life)),
                 _ => self.place_fixed(&mut device, buffer, life.bytes, rules.alignment)?,
@@ -319,7 +334,13 @@ impl<'a> Planner<'a> {
         let lives: Vec<Lifetime> = activations.iter().map(|(_, life)| *life).collect();
         let (offsets, total) = arena::assign(&lives, rules.alignment);
         for ((buffer, _), offset) in activations.iter().zip(offsets) {
-            device.spots.insert(*buffer, Spot { region: Region::Activations, offset });
+            device.spots.insert(
+                *buffer,
+                Spot {
+                    region: Region::Activations,
+                    offset,
+                },
+            );
         }
         if total > 0 {
             device.regions.insert(Region::Activations, total);
@@ -339,21 +360,33 @@ impl<'a> Planner<'a> {
             Content::Weight(tensor) => self.place_weight(device, *tensor, buffer)?,
             Content::Widened(tensor) => {
                 let spot = append(device, Region::Constants, bytes, alignment);
-                device.uploads.push(Upload { source: Source::Widened(*tensor), spot });
+                device.uploads.push(Upload {
+                    source: Source::Widened(*tensor),
+                    spot,
+                });
                 spot
             }
             Content::Constant(_) => {
                 let spot = append(device, Region::Constants, bytes, alignment);
-                device.uploads.push(Upload { source: Source::Constant(buffer as usize), spot });
+                device.uploads.push(Upload {
+                    source: Source::Constant(buffer as usize),
+                    spot,
+                });
                 spot
             }
             Content::Pool { .. } => append(device, Region::Pools, bytes, alignment),
             Content::Logits => append(device, Region::Logits, bytes, alignment),
             Content::Input(input) => {
                 device.regions.insert(Region::Inputs, self.inputs_bytes);
-                Spot { region: Region::Inputs, offset: self.inputs[&InputKey::from(*input)].0 }
+                Spot {
+                    region: Region::Inputs,
+                    offset: self.inputs[&InputKey::from(*input)].0,
+                }
             }
-            Content::Activation => Spot { region: Region::Activations, offset: 0 },
+            Content::Activation => Spot {
+                region: Region::Activations,
+                offset: 0,
+            },
         };
         device.spots.insert(buffer, spot);
         Ok(())
@@ -363,13 +396,19 @@ impl<'a> Planner<'a> {
         let info = &self.file.tensors()[tensor];
         if device.target.imports() {
             device.files.insert(info.file);
-            return Ok(Spot { region: Region::File(info.file), offset: info.offset });
+            return Ok(Spot {
+                region: Region::File(info.file),
+                offset: info.offset,
+            });
         }
         let whole = self.lowered.tensors.iter().find(|t| t.buffer == buffer).copied();
         let whole = whole.ok_or_else(|| BackendError::failed(format!("weight {} has no tensor", info.name)))?;
         let layout = device.target.weight(&whole)?;
         let spot = append(device, Region::Weights, layout.bytes, layout.alignment.max(1));
-        device.uploads.push(Upload { source: Source::Weight(tensor, whole), spot });
+        device.uploads.push(Upload {
+            source: Source::Weight(tensor, whole),
+            spot,
+        });
         Ok(spot)
     }
 
@@ -385,8 +424,15 @@ impl<'a> Planner<'a> {
             }
         }
         self.logits = self.last_home_of_logits();
-        let (buffer, device) = self.logits.ok_or_else(|| BackendError::failed("the graph has no logits"))?;
-        let values = self.lowered.tensors.iter().find(|t| t.buffer == buffer).map_or(0, |t| t.dims[0]);
+        let (buffer, device) = self
+            .logits
+            .ok_or_else(|| BackendError::failed("the graph has no logits"))?;
+        let values = self
+            .lowered
+            .tensors
+            .iter()
+            .find(|t| t.buffer == buffer)
+            .map_or(0, |t| t.dims[0]);
         let constant = |(i, content): (usize, &Content)| match content {
             Content::Constant(values) => Some((i, values.clone())),
             _ => None,
@@ -417,11 +463,18 @@ impl<'a> Planner<'a> {
         for (buffer, content) in self.lowered.contents.iter().enumerate() {
             let Content::Pool { layer, .. } = content else { continue };
             for (device, plan) in self.devices.iter().enumerate() {
-                let Some(&spot) = plan.spots.get(&(buffer as u32)) else { continue };
+                let Some(&spot) = plan.spots.get(&(buffer as u32)) else {
+                    continue;
+                };
                 let tensor = self.lowered.tensors.iter().find(|t| t.buffer == buffer as u32);
                 let pages = tensor.map_or(1, |t| t.dims[3].max(1));
                 let page_bytes = self.lowered.buffers[buffer].bytes / u64::from(pages);
-                pools.push(PoolPlace { group: group_of(*layer), device, spot, page_bytes });
+                pools.push(PoolPlace {
+                    group: group_of(*layer),
+                    device,
+                    spot,
+                    page_bytes,
+                });
             }
         }
         pools
@@ -433,7 +486,11 @@ impl<'a> Planner<'a> {
         let device = &self.devices[index];
         let mut segment = Segment {
             device: index,
-            transfers: run.incoming.iter().map(|&(buffer, from)| self.transfer(buffer, from, run.target)).collect(),
+            transfers: run
+                .incoming
+                .iter()
+                .map(|&(buffer, from)| self.transfer(buffer, from, run.target))
+                .collect(),
             regions: Vec::new(),
             buffers: Vec::new(),
             tensors: Vec::new(),
@@ -443,7 +500,12 @@ impl<'a> Planner<'a> {
         let mut moved: BTreeMap<u32, u32> = BTreeMap::new();
         for at in run.nodes.clone() {
             let mut node = self.lowered.nodes[at].node;
-            for slot in node.inputs.iter_mut().chain([&mut node.output]).filter(|slot| **slot != ABSENT) {
+            for slot in node
+                .inputs
+                .iter_mut()
+                .chain([&mut node.output])
+                .filter(|slot| **slot != ABSENT)
+            {
                 let old = *slot;
                 *slot = *moved.entry(old).or_insert_with(|| {
                     let tensor = self.lowered.tensors[old as usize];
@@ -457,7 +519,11 @@ impl<'a> Planner<'a> {
 
     fn transfer(&self, buffer: u32, from: usize, to: usize) -> Transfer {
         let place = |target: usize| (self.index[&target], self.devices[self.index[&target]].spots[&buffer]);
-        Transfer { from: place(from), to: place(to), extent: extent(self.lowered, buffer) }
+        Transfer {
+            from: place(from),
+            to: place(to),
+            extent: extent(self.lowered, buffer),
+        }
     }
 }
 
@@ -470,10 +536,18 @@ impl Segment {
                 region => device.regions[&region],
             };
             self.regions.push(spot.region);
-            self.buffers.push(api::Buffer { role: spot.region.role() as u32, reserved: 0, bytes });
+            self.buffers.push(api::Buffer {
+                role: spot.region.role() as u32,
+                reserved: 0,
+                bytes,
+            });
             self.regions.len() - 1
         });
-        self.tensors.push(Tensor { buffer: buffer as u32, offset: spot.offset + tensor.offset, ..tensor });
+        self.tensors.push(Tensor {
+            buffer: buffer as u32,
+            offset: spot.offset + tensor.offset,
+            ..tensor
+        });
         self.tensors.len() as u32 - 1
     }
 }
@@ -508,7 +582,11 @@ fn extent(lowered: &Lowered, buffer: u32) -> Extent {
         (Symbol::from_id(t.symbol).unwrap_or(Symbol::None), columns)
     });
     let (symbol, columns) = symbols.next().unwrap_or((Symbol::None, 1));
-    Extent { bytes, symbol, column: bytes / u64::from(columns.max(1)) }
+    Extent {
+        bytes,
+        symbol,
+        column: bytes / u64::from(columns.max(1)),
+    }
 }
 
 /// Cuts the nodes where the target changes, and finds what each run needs from elsewhere: activations whose newest
@@ -527,7 +605,11 @@ fn runs(lowered: &Lowered) -> Vec<Run> {
             })
             .collect();
         if runs.last().is_none_or(|run| run.target != target) {
-            runs.push(Run { target, nodes: at..at, incoming: Vec::new() });
+            runs.push(Run {
+                target,
+                nodes: at..at,
+                incoming: Vec::new(),
+            });
         }
         if let Some(run) = runs.last_mut() {
             for (buffer, home) in missing {
@@ -538,7 +620,10 @@ fn runs(lowered: &Lowered) -> Vec<Run> {
             run.nodes.end = at + 1;
         }
         let written = lowered.tensors[placed.node.output as usize].buffer;
-        if matches!(lowered.contents[written as usize], Content::Activation | Content::Logits) {
+        if matches!(
+            lowered.contents[written as usize],
+            Content::Activation | Content::Logits
+        ) {
             newest.insert(written, BTreeSet::from([target]));
         }
     }

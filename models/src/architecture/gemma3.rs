@@ -15,7 +15,10 @@ use crate::{
     weights::{Weight, Weights},
 };
 
-pub(super) const ARCHITECTURE: Architecture = Architecture { names: &["gemma3"], load };
+pub(super) const ARCHITECTURE: Architecture = Architecture {
+    names: &["gemma3"],
+    load,
+};
 
 /// Layer i is global when i + 1 is a multiple of this, where the file does not say.
 const GLOBAL_PERIOD: u32 = 6;
@@ -52,7 +55,9 @@ fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
     let kv_heads = keys.opt_size("attention.head_count_kv")?.unwrap_or(heads);
     let head_dim = keys.opt_size("attention.key_length")?.unwrap_or(256);
     if keys.opt_size("attention.value_length")?.is_some_and(|v| v != head_dim) {
-        return Err(keys.unexpected("attention.value_length", "the same as attention.key_length").into());
+        return Err(keys
+            .unexpected("attention.value_length", "the same as attention.key_length")
+            .into());
     }
     let depth = keys.size("block_count")?;
     let window = keys.size("attention.sliding_window")?;
@@ -89,13 +94,22 @@ fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
         softcap: keys.opt_f32("final_logit_softcapping")?.unwrap_or(0.0),
     };
     let (vocabulary, context) = (output.dims[1], keys.size("context_length")?);
-    Ok(Loaded { layers: Box::new(model), cache, vocabulary, context })
+    Ok(Loaded {
+        layers: Box::new(model),
+        cache,
+        vocabulary,
+        context,
+    })
 }
 
 /// The rotations of local and of global layers; scaling applies to the global ones alone.
 fn ropes(keys: &Keys, depth: u32, head_dim: u32) -> Result<(Rope, Rope), LoadError> {
-    let local = keys.first_f32(&["rope.freq_base_swa", "rope.local.freq_base"])?.unwrap_or(10_000.0);
-    let global = keys.first_f32(&["rope.freq_base", "rope.global.freq_base"])?.unwrap_or(1_000_000.0);
+    let local = keys
+        .first_f32(&["rope.freq_base_swa", "rope.local.freq_base"])?
+        .unwrap_or(10_000.0);
+    let global = keys
+        .first_f32(&["rope.freq_base", "rope.global.freq_base"])?
+        .unwrap_or(1_000_000.0);
     let unsaid = keys.opt_string("rope.scaling.type")?.is_none() && keys.opt_f32("rope.scaling.factor")?.is_none();
     let global = if unsaid && SCALED_DEPTHS.contains(&depth) {
         Rope::linear(global, head_dim, 8.0)
@@ -111,8 +125,18 @@ impl Layers for Gemma3 {
         for (i, layer) in self.layers.iter().enumerate() {
             g.layer(Some(i));
             let last = i + 1 == self.layers.len();
-            let rope = if layer.window.is_some() { &self.local } else { &self.global };
-            let attend = Attend { layer: i, scale: self.scale, softcap: 0.0, window: layer.window, sinks: None };
+            let rope = if layer.window.is_some() {
+                &self.local
+            } else {
+                &self.global
+            };
+            let attend = Attend {
+                layer: i,
+                scale: self.scale,
+                softcap: 0.0,
+                window: layer.window,
+                sinks: None,
+            };
 
             let h = g.rms_norm(x, Some(&layer.attn_norm), self.epsilon);
             let a = layer.attention.build(g, h, rope, self.epsilon, &attend, last);

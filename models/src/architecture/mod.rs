@@ -49,14 +49,19 @@ impl Model {
     /// Reads what the architecture needs from the file.
     pub fn load(file: &Gguf) -> Result<Model, LoadError> {
         let name = file.metadata().string("general.architecture")?;
-        let architecture =
-            LIST.iter().find(|a| a.names.contains(&name)).ok_or_else(|| LoadError::Architecture {
+        let architecture = LIST
+            .iter()
+            .find(|a| a.names.contains(&name))
+            .ok_or_else(|| LoadError::Architecture {
                 file: file.name(),
                 name: name.into(),
                 known: known().join(", "),
             })?;
         let loaded = (architecture.load)(&Keys::new(file, name), &Weights::new(file))?;
-        Ok(Model { loaded: Arc::new(loaded), architecture: name.into() })
+        Ok(Model {
+            loaded: Arc::new(loaded),
+            architecture: name.into(),
+        })
     }
 
     /// What `general.architecture` says.
@@ -98,6 +103,10 @@ fn embedding_and_output(weights: &Weights, d: u32) -> Result<(Weight, Weight), L
     let vocabulary = u32::try_from(weights.dims("token_embd.weight")?[1]).unwrap_or(u32::MAX);
     let embedding = weights.matrix("token_embd.weight", &[d, vocabulary])?;
     let tied = !weights.has("output.weight");
-    let output = if tied { embedding } else { weights.matrix("output.weight", &[d, vocabulary])? };
+    let output = if tied {
+        embedding
+    } else {
+        weights.matrix("output.weight", &[d, vocabulary])?
+    };
     Ok((embedding, output))
 }

@@ -15,7 +15,10 @@ use crate::{
     weights::{Weight, Weights},
 };
 
-pub(super) const ARCHITECTURE: Architecture = Architecture { names: &["qwen2"], load };
+pub(super) const ARCHITECTURE: Architecture = Architecture {
+    names: &["qwen2"],
+    load,
+};
 
 struct Qwen2 {
     embedding: Weight,
@@ -62,7 +65,12 @@ fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
         epsilon: keys.f32("attention.layer_norm_rms_epsilon")?,
     };
     let (vocabulary, context) = (output.dims[1], keys.size("context_length")?);
-    Ok(Loaded { layers: Box::new(model), cache, vocabulary, context })
+    Ok(Loaded {
+        layers: Box::new(model),
+        cache,
+        vocabulary,
+        context,
+    })
 }
 
 impl Layers for Qwen2 {
@@ -72,7 +80,13 @@ impl Layers for Qwen2 {
             g.layer(Some(i));
             let last = i + 1 == self.layers.len();
             let scale = 1.0 / (layer.attention.head_dim as f32).sqrt();
-            let attend = Attend { layer: i, scale, softcap: 0.0, window: None, sinks: None };
+            let attend = Attend {
+                layer: i,
+                scale,
+                softcap: 0.0,
+                window: None,
+                sinks: None,
+            };
 
             let h = g.rms_norm(x, Some(&layer.attn_norm), self.epsilon);
             let a = layer.attention.build(g, h, &self.rope, self.epsilon, &attend, last);

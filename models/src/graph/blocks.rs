@@ -48,7 +48,11 @@ impl Attention {
             k: linear("attn_k", d, kv_heads * head_dim)?,
             v: linear("attn_v", d, kv_heads * head_dim)?,
             output: linear("attn_output", heads * head_dim, d)?,
-            norms: if normed { Some((norm("attn_q_norm")?, norm("attn_k_norm")?)) } else { None },
+            norms: if normed {
+                Some((norm("attn_q_norm")?, norm("attn_k_norm")?))
+            } else {
+                None
+            },
         })
     }
 
@@ -81,7 +85,10 @@ impl Attention {
 
     fn rotate(&self, g: &mut Builder, q: Id, k: Id, rope: &Rope, epsilon: f32, wanted: bool) -> (Id, Id) {
         match &self.norms {
-            Some((q_norm, k_norm)) => (g.norm_rope(q, q_norm, epsilon, rope), g.norm_rope(k, k_norm, epsilon, rope)),
+            Some((q_norm, k_norm)) => (
+                g.norm_rope(q, q_norm, epsilon, rope),
+                g.norm_rope(k, k_norm, epsilon, rope),
+            ),
             None if wanted => (g.rope(q, rope), g.rope(k, rope)),
             None => {
                 // queries and keys are neighbours: one rotation serves both

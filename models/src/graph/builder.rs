@@ -51,7 +51,11 @@ impl<'a> Builder<'a> {
         Builder {
             shape,
             cache,
-            graph: Graph { tokens: shape.tokens, rows: shape.rows, ..Graph::default() },
+            graph: Graph {
+                tokens: shape.tokens,
+                rows: shape.rows,
+                ..Graph::default()
+            },
             layer: None,
             inputs: HashMap::new(),
             weights: HashMap::new(),
@@ -85,7 +89,11 @@ impl<'a> Builder<'a> {
         let tensor = Tensor::contiguous(ty, dims, buffer, 0).map(|t| t.symbolic(symbol, axis));
         let tensor = tensor.expect("sizes were checked against the file and the asked context");
         let bytes = tensor.extent().unwrap_or(0);
-        self.graph.buffers.push(Buffer { content, bytes, layer: self.layer });
+        self.graph.buffers.push(Buffer {
+            content,
+            bytes,
+            layer: self.layer,
+        });
         self.push_tensor(tensor)
     }
 
@@ -96,10 +104,15 @@ impl<'a> Builder<'a> {
 
     /// A node whose output is `output`, which is also the result.
     fn emit(&mut self, operation: Operation, inputs: &[Option<Id>], output: Id, words: &[(usize, u32)]) -> Id {
-        let inputs: Vec<u32> = inputs.iter().map(|i| i.map_or(backend_api::graph::ABSENT, |id| id.0)).collect();
+        let inputs: Vec<u32> = inputs
+            .iter()
+            .map(|i| i.map_or(backend_api::graph::ABSENT, |id| id.0))
+            .collect();
         let node = words
             .iter()
-            .fold(Node::new(operation.id(), &inputs, output.0), |node, &(word, value)| node.with(word, value));
+            .fold(Node::new(operation.id(), &inputs, output.0), |node, &(word, value)| {
+                node.with(word, value)
+            });
         self.push_node(node);
         output
     }
@@ -138,8 +151,11 @@ impl<'a> Builder<'a> {
         if let Some(&id) = self.weights.get(&weight.tensor) {
             return id;
         }
-        let content =
-            if weight.widened { Content::Widened(weight.tensor) } else { Content::Weight(weight.tensor) };
+        let content = if weight.widened {
+            Content::Widened(weight.tensor)
+        } else {
+            Content::Weight(weight.tensor)
+        };
         let id = self.push_buffer(content, weight.ty, weight.dims, Symbol::None, 0);
         self.weights.insert(weight.tensor, id);
         id
@@ -162,7 +178,12 @@ impl<'a> Builder<'a> {
         if let Some(&id) = self.pools.get(&(layer, part)) {
             return (id, kept.group);
         }
-        let dims = [kept.head_dim, self.shape.page_tokens, kept.kv_heads, self.shape.pages[kept.group]];
+        let dims = [
+            kept.head_dim,
+            self.shape.page_tokens,
+            kept.kv_heads,
+            self.shape.pages[kept.group],
+        ];
         let ty = self.shape.cache_types[part as usize];
         let id = self.push_buffer(Content::Pool { layer, part }, ty, dims, Symbol::None, 0);
         self.pools.insert((layer, part), id);
@@ -173,9 +194,20 @@ impl<'a> Builder<'a> {
     pub fn heads(&mut self, x: Id, first: u32, head_dim: u32, heads: u32) -> Id {
         let of = *self.tensor(x);
         let dims = [head_dim, heads, of.dims[1], 1];
-        let strides = [of.strides[0], of.strides[0] * i64::from(head_dim), of.strides[1], of.strides[1]];
+        let strides = [
+            of.strides[0],
+            of.strides[0] * i64::from(head_dim),
+            of.strides[1],
+            of.strides[1],
+        ];
         let offset = of.offset + u64::from(first) * of.strides[0] as u64;
-        self.push_tensor(Tensor { dims, strides, offset, axis: 2, ..of })
+        self.push_tensor(Tensor {
+            dims,
+            strides,
+            offset,
+            axis: 2,
+            ..of
+        })
     }
 
     /// Heads x `[hd, h, T]` and those that lie beside them: `[hd, heads, T]`.
@@ -190,14 +222,24 @@ impl<'a> Builder<'a> {
         let of = *self.tensor(x);
         let dims = [of.dims[0] * of.dims[1], of.dims[2], 1, 1];
         let strides = [of.strides[0], of.strides[2], of.strides[2], of.strides[2]];
-        self.push_tensor(Tensor { dims, strides, axis: 1, ..of })
+        self.push_tensor(Tensor {
+            dims,
+            strides,
+            axis: 1,
+            ..of
+        })
     }
 
     /// scale · the rows of a table `[d, n]` that `ids` `[T]` name: `[d, T]`.
     pub fn rows(&mut self, table: Id, ids: Id, scale: f32) -> Id {
         let dims = [self.tensor(table).dims[0], self.tensor(ids).dims[0], 1, 1];
         let y = self.activation(dims, 1, ids);
-        self.emit(Operation::Rows, &[Some(table), Some(ids)], y, &[(word::rows::SCALE, scale.to_bits())])
+        self.emit(
+            Operation::Rows,
+            &[Some(table), Some(ids)],
+            y,
+            &[(word::rows::SCALE, scale.to_bits())],
+        )
     }
 
     /// scale · the embeddings of this step's tokens: `[d, T]`.
@@ -263,28 +305,49 @@ impl<'a> Builder<'a> {
     pub fn rms_norm(&mut self, x: Id, w: Option<&Weight>, epsilon: f32) -> Id {
         let w = w.map(|w| self.weight(w));
         let y = self.like(x);
-        self.emit(Operation::RmsNorm, &[Some(x), w], y, &[(word::rms_norm::EPSILON, epsilon.to_bits())])
+        self.emit(
+            Operation::RmsNorm,
+            &[Some(x), w],
+            y,
+            &[(word::rms_norm::EPSILON, epsilon.to_bits())],
+        )
     }
 
     /// r + rms(x)·w, in r's place.
     pub fn norm_add(&mut self, x: Id, w: &Weight, r: Id, epsilon: f32) -> Id {
         let w = self.weight(w);
         // both words have the same place in the two operations
-        self.emit(Operation::NormAdd, &[Some(x), Some(w), Some(r)], r, &[(word::rms_norm::EPSILON, epsilon.to_bits())])
+        self.emit(
+            Operation::NormAdd,
+            &[Some(x), Some(w), Some(r)],
+            r,
+            &[(word::rms_norm::EPSILON, epsilon.to_bits())],
+        )
     }
 
     /// The positions of x's columns.
     fn positions_of(&mut self, x: Id) -> Id {
         let wanted = self.tensor(x).symbol == Symbol::Rows as u8;
-        self.input(if wanted { Input::WantedPositions } else { Input::Positions })
+        self.input(if wanted {
+            Input::WantedPositions
+        } else {
+            Input::Positions
+        })
     }
 
     /// Rotates heads x `[hd, h, T]` by their positions, in place.
     pub fn rope(&mut self, x: Id, rope: &Rope) -> Id {
         let (positions, frequencies) = (self.positions_of(x), self.constant(&rope.frequencies));
-        let words =
-            [(word::rope::LAYOUT, rope.layout as u32), (word::rope::MAGNITUDE, rope.magnitude.to_bits())];
-        self.emit(Operation::Rope, &[Some(x), Some(positions), Some(frequencies)], x, &words)
+        let words = [
+            (word::rope::LAYOUT, rope.layout as u32),
+            (word::rope::MAGNITUDE, rope.magnitude.to_bits()),
+        ];
+        self.emit(
+            Operation::Rope,
+            &[Some(x), Some(positions), Some(frequencies)],
+            x,
+            &words,
+        )
     }
 
     /// Normalizes each head of x `[hd, h, T]` and rotates it, in place.
@@ -296,7 +359,12 @@ impl<'a> Builder<'a> {
             (word::norm_rope::LAYOUT, rope.layout as u32),
             (word::norm_rope::MAGNITUDE, rope.magnitude.to_bits()),
         ];
-        self.emit(Operation::NormRope, &[Some(x), Some(w), Some(positions), Some(frequencies)], x, &words)
+        self.emit(
+            Operation::NormRope,
+            &[Some(x), Some(w), Some(positions), Some(frequencies)],
+            x,
+            &words,
+        )
     }
 
     /// Writes keys or values x `[hd, Hkv, T]` of this step to the layer's cache.
@@ -314,14 +382,26 @@ impl<'a> Builder<'a> {
         let starts = self.input(if wanted { Input::WantedStarts } else { Input::Starts });
         let (positions, table) = (self.positions_of(q), self.input(Input::Table(group)));
         let y = self.like(q);
-        let kind = if attend.window.is_some() { Window::Sliding } else { Window::Full };
+        let kind = if attend.window.is_some() {
+            Window::Sliding
+        } else {
+            Window::Full
+        };
         let words = [
             (word::attention::SCALE, attend.scale.to_bits()),
             (word::attention::SOFTCAP, attend.softcap.to_bits()),
             (word::attention::WINDOW_KIND, kind as u32),
             (word::attention::WINDOW, attend.window.unwrap_or(0)),
         ];
-        let inputs = [Some(q), Some(k), Some(v), Some(positions), Some(starts), Some(table), attend.sinks];
+        let inputs = [
+            Some(q),
+            Some(k),
+            Some(v),
+            Some(positions),
+            Some(starts),
+            Some(table),
+            attend.sinks,
+        ];
         self.emit(Operation::Attention, &inputs, y, &words)
     }
 

@@ -64,7 +64,11 @@ impl CacheLayout {
             self.windows.push(window);
             self.windows.len() - 1
         });
-        self.layers.push(Some(CacheLayer { group, kv_heads, head_dim }));
+        self.layers.push(Some(CacheLayer {
+            group,
+            kv_heads,
+            head_dim,
+        }));
     }
 }
 

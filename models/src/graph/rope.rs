@@ -43,7 +43,11 @@ impl Rope {
             let r = ((j as f64 - low) / (high - low)).clamp(0.0, 1.0);
             f * (1.0 - r) + r * f / yarn.factor
         });
-        let magnitude = if yarn.factor > 1.0 { 1.0 + 0.1 * yarn.factor.ln() } else { 1.0 };
+        let magnitude = if yarn.factor > 1.0 {
+            1.0 + 0.1 * yarn.factor.ln()
+        } else {
+            1.0
+        };
         Rope::new(blended, magnitude)
     }
 
@@ -57,15 +61,29 @@ impl Rope {
             Some("linear") => Ok(Rope::linear(base, dims, factor)),
             Some("yarn") => {
                 let original_context = keys.size("rope.scaling.original_context_length")?.into();
-                Ok(Rope::yarn(base, dims, Yarn { factor: factor.into(), original_context, rounded: true }))
+                Ok(Rope::yarn(
+                    base,
+                    dims,
+                    Yarn {
+                        factor: factor.into(),
+                        original_context,
+                        rounded: true,
+                    },
+                ))
             }
-            Some(_) => Err(keys.unexpected("rope.scaling.type", "\"none\", \"linear\" or \"yarn\"").into()),
+            Some(_) => Err(keys
+                .unexpected("rope.scaling.type", "\"none\", \"linear\" or \"yarn\"")
+                .into()),
         }
     }
 
     fn new(frequencies: impl Iterator<Item = f64>, magnitude: f64) -> Rope {
         let frequencies = frequencies.map(|f| f as f32).collect();
-        Rope { frequencies, magnitude: magnitude as f32, layout: RopeLayout::Halves }
+        Rope {
+            frequencies,
+            magnitude: magnitude as f32,
+            layout: RopeLayout::Halves,
+        }
     }
 }
 
@@ -104,7 +122,11 @@ mod tests {
 
     #[test]
     fn yarn_keeps_the_fast_and_divides_the_slow() {
-        let yarn = Yarn { factor: 32.0, original_context: 4096.0, rounded: false };
+        let yarn = Yarn {
+            factor: 32.0,
+            original_context: 4096.0,
+            rounded: false,
+        };
         let (scaled, plain) = (Rope::yarn(150_000.0, 64, yarn), Rope::linear(150_000.0, 64, 1.0));
         assert_eq!(scaled.frequencies[0], plain.frequencies[0]);
         let last = plain.frequencies.len() - 1;
