@@ -12,6 +12,11 @@ impl Prefix {
         &self.tokens
     }
 
+    /// Makes room for `tokens` tokens in all, so that recording them allocates nothing.
+    pub fn reserve(&mut self, tokens: usize) {
+        self.tokens.reserve(tokens.saturating_sub(self.tokens.len()));
+    }
+
     /// Records tokens that follow.
     pub fn extend(&mut self, tokens: &[u32]) {
         self.tokens.extend_from_slice(tokens);

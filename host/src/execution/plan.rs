@@ -202,6 +202,8 @@ pub struct Plan {
     pub pools: Vec<PoolPlace>,
     /// Operations that the chosen device refused.
     pub refusals: Vec<Refusal>,
+    /// The labels of all targets that were given, those without a share too.
+    pub targets: Vec<String>,
     /// Contents of the constants by buffer.
     pub constants: BTreeMap<usize, Vec<f32>>,
     /// The most tokens of a step.
@@ -237,7 +239,8 @@ pub fn plan(
     group_of: impl Fn(usize) -> usize,
 ) -> Result<Plan, BackendError> {
     let planner = Planner::new(&lowered, targets, file)?;
-    planner.finish(group_of)
+    let labels = targets.iter().map(Target::label).collect();
+    planner.finish(group_of, labels)
 }
 
 /// A run of nodes on one target.
@@ -412,7 +415,7 @@ impl<'a> Planner<'a> {
         Ok(spot)
     }
 
-    fn finish(mut self, group_of: impl Fn(usize) -> usize) -> Result<Plan, BackendError> {
+    fn finish(mut self, group_of: impl Fn(usize) -> usize, targets: Vec<String>) -> Result<Plan, BackendError> {
         let mut segments = Vec::new();
         for run in &self.runs {
             segments.push(self.segment(run)?);
@@ -443,6 +446,7 @@ impl<'a> Planner<'a> {
             segments,
             inputs: self.inputs,
             refusals: self.lowered.refusals.clone(),
+            targets,
             constants: self.lowered.contents.iter().enumerate().filter_map(constant).collect(),
             tokens: self.lowered.tokens,
             rows: self.lowered.rows,

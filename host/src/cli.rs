@@ -1,0 +1,296 @@
+//! The command line: names, defaults and help. What each command does is in [`crate::commands`].
+
+use std::path::PathBuf;
+
+use backend_api::types::Type;
+use clap::{Args, Parser, Subcommand, ValueHint, builder::styling};
+use clap_complete::Shell;
+
+use crate::{
+    sampling::SamplingOptions,
+    setup::{DEFAULT_BATCH, DeviceChoice, Request},
+};
+
+const STYLES: styling::Styles = styling::Styles::styled()
+    .header(styling::AnsiColor::Green.on_default().bold())
+    .usage(styling::AnsiColor::Green.on_default().bold())
+    .literal(styling::AnsiColor::Cyan.on_default().bold())
+    .placeholder(styling::AnsiColor::Cyan.on_default());
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  host run embedded \"ROMEO: But soft,\" --raw --predict 40
+  host run model.gguf \"Why is the sky blue?\"
+  host run model.gguf --file question.txt --temperature 0 --json
+  cat report.txt | host run model.gguf \"Summarize this.\"";
+
+/// Runs language models from GGUF files on the best backend that this machine has.
+#[derive(Debug, Parser)]
+#[command(name = "host", version, styles = STYLES, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer a prompt
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<RunArgs>),
+    /// Write the logits of given tokens to a safetensors file
+    Logits(LogitsArgs),
+    /// Show the tokens of a text
+    Tokenize(TokenizeArgs),
+    /// Show what a model file says of itself
+    Inspect(InspectArgs),
+    /// List the backends: how well each can serve, or why not
+    Backends(BackendsArgs),
+    /// Test a backend against the meaning of every operation
+    Check(CheckArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  host completions bash > ~/.local/share/bash-completion/completions/host")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Load one plugin, ask it for its score and print the answer.
+    #[command(hide = true)]
+    ProbePlugin {
+        /// The plugin.
+        path: PathBuf,
+    },
+}
+
+/// How a model is run.
+#[derive(Clone, Debug, Args)]
+pub struct EngineArgs {
+    /// Backend to run on; the others are tried when it fails
+    #[arg(long, value_name = "NAME", default_value = "auto", help_heading = "Devices")]
+    pub backend: String,
+    /// Device: [BACKEND:]INDEX as `host backends` lists them
+    #[arg(long, value_name = "DEVICE", help_heading = "Devices")]
+    pub devices: Option<DeviceChoice>,
+    /// Folder with backends, searched first
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Devices")]
+    pub plugins: Option<PathBuf>,
+    /// Fail rather than run anything on another backend
+    #[arg(long, help_heading = "Devices")]
+    pub no_fallback: bool,
+    /// Threads on the CPU [default: as many as this process may use]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Devices")]
+    pub threads: Option<u32>,
+    /// Tokens of context [default: 4096, or what the model was trained for if that is less]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Memory")]
+    pub ctx_size: Option<u32>,
+    /// Tokens evaluated in one step
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_BATCH, value_parser = clap::value_parser!(u32).range(1..=65536), help_heading = "Memory")]
+    pub batch_size: u32,
+    /// Type of keys and values in the cache: f32, f16, q8_0 or q4_0
+    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = cache_type, help_heading = "Memory")]
+    pub kv_type: Type,
+}
+
+fn cache_type(text: &str) -> Result<Type, String> {
+    let known = Type::CACHE.into_iter().find(|ty| ty.name().eq_ignore_ascii_case(text));
+    known.ok_or_else(|| "expected f32, f16, q8_0 or q4_0".into())
+}
+
+impl EngineArgs {
+    /// The request, for steps with up to `rows` wanted columns.
+    pub fn request(&self, rows: u32) -> Request {
+        Request {
+            plugins: self.plugins.clone(),
+            backend: (self.backend != "auto").then(|| self.backend.clone()),
+            fallback: !self.no_fallback,
+            device: self.devices.clone(),
+            threads: self.threads.unwrap_or(0),
+            context: self.ctx_size,
+            batch: self.batch_size,
+            rows,
+            cache_type: self.kv_type,
+        }
+    }
+}
+
+/// How the next token is chosen.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Sampling")]
+pub struct SamplingArgs {
+    /// Randomness; 0 always takes the likeliest token
+    #[arg(long, value_name = "X", default_value_t = 0.8)]
+    pub temperature: f32,
+    /// Consider the N likeliest tokens only; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    pub top_k: i32,
+    /// Consider the likeliest tokens that together reach this probability
+    #[arg(long, value_name = "P", default_value_t = 0.9)]
+    pub top_p: f32,
+    /// Consider tokens at least P times as probable as the likeliest
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    pub min_p: f32,
+    /// Consider tokens of typical surprise that together reach this probability; 1 for all
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    pub typical: f32,
+    /// Penalty on recent tokens; 1 for none
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    pub repeat_penalty: f32,
+    /// How many recent tokens are penalized; -1 for all
+    #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true)]
+    pub repeat_last_n: i32,
+    /// Subtracted from the logit of each recent token
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub presence_penalty: f32,
+    /// Subtracted for each time that a recent token occurred
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub frequency_penalty: f32,
+    /// Seed of the random numbers [default: a new one each time]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+impl From<&SamplingArgs> for SamplingOptions {
+    fn from(args: &SamplingArgs) -> Self {
+        SamplingOptions {
+            temperature: args.temperature,
+            top_k: args.top_k,
+            top_p: args.top_p,
+            min_p: args.min_p,
+            typical_p: args.typical,
+            repeat_penalty: args.repeat_penalty,
+            repeat_last_n: args.repeat_last_n,
+            presence_penalty: args.presence_penalty,
+            frequency_penalty: args.frequency_penalty,
+            seed: args.seed,
+        }
+    }
+}
+
+/// `host run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// GGUF file, or `embedded` for the small model in the program [default: embedded]
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub model: Option<String>,
+    /// The prompt; what is piped in comes before it
+    pub prompt: Vec<String>,
+    /// Read the prompt from a file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "prompt")]
+    pub file: Option<PathBuf>,
+    /// Continue the prompt as it is, without the model's chat template
+    #[arg(long, conflicts_with = "system")]
+    pub raw: bool,
+    /// System message
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Tokens to answer with at most; -1 for no limit but ten contexts
+    #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..))]
+    pub predict: i64,
+    /// Go on after a token that ends the answer
+    #[arg(long)]
+    pub ignore_eos: bool,
+    /// End the answer before this text; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// Tokens at the start that stay when the context is full and its older half is dropped
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub keep: u32,
+    /// End the answer when the context is full
+    #[arg(long)]
+    pub no_shift: bool,
+    /// Print figures of the run to standard error
+    #[arg(long)]
+    pub stats: bool,
+    /// Print the answer with its tokens and figures as JSON, when it is complete
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub sampling: SamplingArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub engine: EngineArgs,
+}
+
+/// `host logits`.
+#[derive(Clone, Debug, Args)]
+pub struct LogitsArgs {
+    /// GGUF file, or `embedded`
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub model: String,
+    /// Token ids, separated by spaces or commas
+    #[arg(long, value_name = "IDS", allow_hyphen_values = true)]
+    pub tokens: String,
+    /// Safetensors file to write: tensor `logits`, f32, a row a token
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub engine: EngineArgs,
+}
+
+/// `host tokenize`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  host tokenize model.gguf \"Hello\"\n  host tokenize vocab.gguf --json - < text.txt")]
+pub struct TokenizeArgs {
+    /// GGUF file, with or without weights, or `embedded`
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub model: String,
+    /// The text; `-` reads standard input. Special tokens are recognised
+    #[arg(allow_hyphen_values = true)]
+    pub text: String,
+    /// Put the token that begins a text first
+    #[arg(long)]
+    pub bos: bool,
+    /// Print {"tokens": […], "pieces": […]}
+    ///
+    /// A piece that is not UTF-8 is escaped: bytes that belong to no character become \xNN, and backslashes in it are doubled.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `host inspect`.
+#[derive(Clone, Debug, Args)]
+pub struct InspectArgs {
+    /// GGUF file, or `embedded` [default: embedded]
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub model: Option<String>,
+    /// List all tensors
+    #[arg(long)]
+    pub tensors: bool,
+    /// Print JSON; sizes in bytes
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `host backends`.
+#[derive(Clone, Debug, Args)]
+pub struct BackendsArgs {
+    /// Folder with backends, searched first
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub plugins: Option<PathBuf>,
+    /// Print JSON; sizes in bytes
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `host check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// The backend's shared library
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub plugin: PathBuf,
+    /// Device to test
+    #[arg(long, value_name = "INDEX", default_value_t = 0)]
+    pub device: u32,
+    /// Test these operations only, separated by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub operations: Vec<String>,
+    /// Seed of the random inputs
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,141 @@
+//! Answers: from a prompt's tokens to text, a piece at a time.
+
+pub mod session;
+
+use std::time::{Duration, Instant};
+
+use models::tokenizer::{Controls, Decoder, Tokenizer};
+use serde::Serialize;
+
+use crate::{
+    execution::engine::EngineError,
+    sampling::{Sampler, SamplingError},
+    stop::StopStrings,
+};
+pub use session::Session;
+
+/// Why no answer came, or none any more.
+#[derive(Debug, thiserror::Error)]
+pub enum GenerationError {
+    /// A device or the cache.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The sampler.
+    #[error(transparent)]
+    Sampling(#[from] SamplingError),
+    /// Nothing to continue.
+    #[error("the prompt is empty: there is nothing to continue")]
+    EmptyPrompt,
+    /// More tokens than the context holds.
+    #[error(
+        "the prompt has {tokens} tokens, but the context holds {context}\nhint: --ctx-size asks for a longer context, up \
+         to what the model was trained for"
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        tokens: usize,
+        /// Tokens that the context holds.
+        context: u32,
+    },
+    /// The caller could not take the text.
+    #[error("the answer could not be written: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Finish {
+    /// The model ended it, or a stop string.
+    Stop,
+    /// It has as many tokens as were asked for.
+    Length,
+    /// The context is full.
+    Context,
+}
+
+/// An answer with its figures.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The tokens that were chosen, without the one that ended the answer.
+    pub tokens: Vec<u32>,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Tokens of the prompt that were in the cache already.
+    pub reused: usize,
+    /// Time for the prompt.
+    pub prefill: Duration,
+    /// Time for the answer's tokens.
+    pub decode: Duration,
+}
+
+/// How an answer is made.
+pub struct Generation<'a> {
+    /// Turns tokens into text.
+    pub tokenizer: &'a Tokenizer,
+    /// Chooses tokens.
+    pub sampler: Sampler,
+    /// Ends the answer.
+    pub stops: StopStrings,
+    /// The most tokens.
+    pub limit: usize,
+    /// Whether tokens that end an answer do not.
+    pub ignore_end: bool,
+}
+
+impl Generation<'_> {
+    /// Evaluates the prompt and answers it. Text goes to `print` as it comes.
+    pub fn run(
+        mut self,
+        session: &mut Session,
+        prompt: &[u32],
+        print: &mut dyn FnMut(&str) -> std::io::Result<()>,
+    ) -> Result<Answer, GenerationError> {
+        prompt.iter().for_each(|&token| self.sampler.accept(token));
+        let start = Instant::now();
+        let reused = session.prefill(prompt)?;
+        let prefill = start.elapsed();
+
+        let start = Instant::now();
+        let (tokens, finish) = self.decode(session, print)?;
+        Ok(Answer { tokens, finish, reused, prefill, decode: start.elapsed() })
+    }
+
+    fn decode(
+        &mut self,
+        session: &mut Session,
+        print: &mut dyn FnMut(&str) -> std::io::Result<()>,
+    ) -> Result<(Vec<u32>, Finish), GenerationError> {
+        // reserved once, so that no token allocates
+        let mut tokens = Vec::with_capacity(self.limit.min(1 << 16));
+        let mut text = String::with_capacity(1 << 10);
+        let mut decoder = Decoder::new(Controls::Hide);
+        let finish = loop {
+            if tokens.len() == self.limit {
+                break Finish::Length;
+            }
+            let token = self.sampler.sample(session.logits())?;
+            if self.tokenizer.is_end(token) && !self.ignore_end {
+                break Finish::Stop;
+            }
+            tokens.push(token);
+            self.sampler.accept(token);
+            text.clear();
+            // ids that the tokenizer has no piece for (a padded vocabulary) are no text
+            decoder.push(self.tokenizer, token, &mut text).ok();
+            let printable = self.stops.push(&text);
+            print(printable.text)?;
+            if printable.stop.is_some() {
+                return Ok((tokens, Finish::Stop));
+            }
+            if tokens.len() < self.limit && !session.advance(token)? {
+                break Finish::Context;
+            }
+        };
+        text.clear();
+        decoder.finish(&mut text);
+        print(self.stops.push(&text).text)?;
+        print(self.stops.finish())?;
+        Ok((tokens, finish))
+    }
+}

@@ -1,0 +1,103 @@
+//! One sequence on an engine: what is cached, and the logits of what comes next.
+
+use super::GenerationError;
+use crate::{cache::Prefix, execution::Engine};
+
+/// The one sequence that is served.
+const SEQUENCE: usize = 0;
+
+/// A sequence that is evaluated in batches.
+pub struct Session {
+    engine: Engine,
+    cached: Prefix,
+    logits: Vec<f32>,
+    context: u32,
+    /// Tokens at the start that survive when a full context is shifted; `None` ends the answer instead.
+    keep: Option<u32>,
+    shifts: usize,
+}
+
+impl Session {
+    /// A session of up to `context` tokens. When they are used up, the first `keep` stay, half of the others are
+    /// dropped, the oldest first, and the rest is evaluated again; without `keep` the answer ends.
+    pub fn new(engine: Engine, context: u32, keep: Option<u32>) -> Session {
+        let mut cached = Prefix::default();
+        cached.reserve(context as usize);
+        Session { engine, cached, logits: Vec::new(), context, keep, shifts: 0 }
+    }
+
+    /// The engine.
+    pub fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    /// How many times a full context was shifted.
+    pub fn shifts(&self) -> usize {
+        self.shifts
+    }
+
+    /// The logits `[V]` of the token that comes next. The sampler may change them.
+    pub fn logits(&mut self) -> &mut [f32] {
+        &mut self.logits
+    }
+
+    /// Makes `prompt` the sequence, reusing what is cached of it, and says how many tokens that were.
+    pub fn prefill(&mut self, prompt: &[u32]) -> Result<usize, GenerationError> {
+        if prompt.is_empty() {
+            return Err(GenerationError::EmptyPrompt);
+        }
+        if prompt.len() > self.context as usize {
+            return Err(GenerationError::PromptTooLong { tokens: prompt.len(), context: self.context });
+        }
+        let wanted = self.cached.reusable(prompt) as u32;
+        let cache = self.engine.cache();
+        let reused = cache.resumable(SEQUENCE, wanted);
+        cache.truncate(SEQUENCE, reused).map_err(crate::execution::engine::EngineError::from)?;
+        self.cached.truncate(reused as usize);
+        let batch = self.engine.plan().tokens as usize;
+        let fresh = &prompt[reused as usize..];
+        let batches = fresh.len().div_ceil(batch);
+        for (i, tokens) in fresh.chunks(batch).enumerate() {
+            self.evaluate(tokens, i + 1 == batches)?;
+        }
+        Ok(reused as usize)
+    }
+
+    /// Adds a token. `false` when the context is full and must not be shifted.
+    pub fn advance(&mut self, token: u32) -> Result<bool, GenerationError> {
+        if self.cached.tokens().len() < self.context as usize {
+            self.evaluate(&[token], true)?;
+            return Ok(true);
+        }
+        let Some(keep) = self.keep else { return Ok(false) };
+        let rest = self.shifted(keep, token);
+        self.prefill(&rest)?;
+        self.shifts += 1;
+        Ok(true)
+    }
+
+    /// The first `keep` tokens and the newer half of the others, then `token`.
+    fn shifted(&self, keep: u32, token: u32) -> Vec<u32> {
+        let tokens = self.cached.tokens();
+        let keep = (keep as usize).min(tokens.len().saturating_sub(2));
+        let dropped = ((tokens.len() - keep) / 2).max(1);
+        [&tokens[..keep], &tokens[keep + dropped..], &[token]].concat()
+    }
+
+    /// Evaluates tokens that follow; with `wanted`, takes the logits of the last.
+    fn evaluate(&mut self, tokens: &[u32], wanted: bool) -> Result<(), GenerationError> {
+        let last = [tokens.len() as u32 - 1];
+        let columns = if wanted { &last[..] } else { &[] };
+        let evaluated = self.engine.evaluate(&[(SEQUENCE, tokens.len() as u32)], tokens, columns);
+        if evaluated.is_err() {
+            self.cached.truncate(0);
+        }
+        evaluated?;
+        self.cached.extend(tokens);
+        if wanted {
+            self.logits.clear();
+            self.logits.extend(self.engine.logits(0));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,91 @@
+//! A model ready to be planned: its file, its architecture, its tokenizer and its chat template.
+
+use std::{path::Path, sync::Arc};
+
+use models::{
+    architecture::Model,
+    error::LoadError,
+    gguf::{Gguf, GgufError},
+    template::{ChatTemplate, TemplateError},
+    tokenizer::{Pattern, Tokenizer, TokenizerError},
+};
+
+/// The name that stands for the model in the program itself.
+pub const EMBEDDED: &str = "embedded";
+
+/// Bytes at an address that every element type can be read from.
+#[repr(C, align(64))]
+struct Aligned<B: ?Sized>(B);
+
+static EMBEDDED_BYTES: &Aligned<[u8]> =
+    &Aligned(*include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/gemma3-q8_0.gguf")));
+
+/// Architectures whose files cannot be trusted in `tokenizer.ggml.pre`.
+const O200K_ARCHITECTURES: [&str; 2] = ["gpt-oss", "gptoss"];
+
+/// Why a model was refused.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // each says itself what it is
+pub enum ModelError {
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    #[error(
+        "there is no file {0:?}\nhint: the first argument is a GGUF file, or `embedded` for the model in the program: \
+         host run embedded {0:?}"
+    )]
+    NoFile(String),
+    #[error("{file}: the tokenizer has {pieces} pieces, but the model's logits tell only {logits} tokens apart")]
+    Vocabulary { file: String, pieces: usize, logits: u32 },
+}
+
+/// Opens a GGUF file, or the embedded model where `model` is none or [`EMBEDDED`].
+pub fn open_file(model: Option<&str>) -> Result<Gguf, ModelError> {
+    match model {
+        None | Some(EMBEDDED) => Ok(Gguf::from_static("(embedded model)", &EMBEDDED_BYTES.0)?),
+        Some(path) if !Path::new(path).exists() => Err(ModelError::NoFile(path.into())),
+        Some(path) => Ok(Gguf::open(Path::new(path))?),
+    }
+}
+
+/// The tokenizer of a file; vocabulary-only files have one too.
+pub fn tokenizer(file: &Gguf) -> Result<Tokenizer, ModelError> {
+    let architecture = file.metadata().opt_string("general.architecture")?.unwrap_or_default();
+    let pattern = O200K_ARCHITECTURES.contains(&architecture).then_some(Pattern::O200k);
+    Ok(Tokenizer::from_gguf(file, pattern)?)
+}
+
+/// A model that can be planned and run.
+pub struct LoadedModel {
+    /// The file.
+    pub file: Arc<Gguf>,
+    /// Its architecture.
+    pub model: Model,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// Its chat template, if the file has one.
+    pub template: Option<ChatTemplate>,
+}
+
+impl LoadedModel {
+    /// Opens and checks everything but the weights' values.
+    pub fn open(model: Option<&str>) -> Result<LoadedModel, ModelError> {
+        let file = open_file(model)?;
+        let model = Model::load(&file)?;
+        let tokenizer = tokenizer(&file)?;
+        if tokenizer.vocabulary_size() > model.vocabulary() as usize {
+            return Err(ModelError::Vocabulary {
+                file: file.name(),
+                pieces: tokenizer.vocabulary_size(),
+                logits: model.vocabulary(),
+            });
+        }
+        let template = ChatTemplate::from_gguf(&file)?;
+        Ok(LoadedModel { file: Arc::new(file), model, tokenizer, template })
+    }
+}
