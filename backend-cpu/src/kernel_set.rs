@@ -1,0 +1,178 @@
+//! Which instruction sets the kernels may use on this machine.
+
+use std::fmt;
+
+use backend_api::{BackendError, Result};
+
+/// The environment variable that forces a set: `scalar`, `avx2` or `avx512`.
+pub const VARIABLE: &str = "GRAFT_CPU_KERNELS";
+
+/// A set of instructions that kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KernelSet {
+    /// What the target guarantees.
+    Scalar,
+    /// AVX2, FMA and F16C.
+    Avx2,
+    /// AVX-512 F, BW, VL and DQ, and all of [`KernelSet::Avx2`].
+    Avx512,
+}
+
+impl KernelSet {
+    /// Every set, the weakest first.
+    pub const ALL: [KernelSet; 3] = [KernelSet::Scalar, KernelSet::Avx2, KernelSet::Avx512];
+
+    /// The name in the environment variable and in counters.
+    pub const fn name(self) -> &'static str {
+        match self {
+            KernelSet::Scalar => "scalar",
+            KernelSet::Avx2 => "avx2",
+            KernelSet::Avx512 => "avx512",
+        }
+    }
+
+    /// Whether processor and operating system allow it.
+    pub fn is_available(self) -> bool {
+        match self {
+            KernelSet::Scalar => true,
+            KernelSet::Avx2 => has_avx2(),
+            KernelSet::Avx512 => has_avx512(),
+        }
+    }
+}
+
+impl fmt::Display for KernelSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            KernelSet::Scalar => "plain instructions",
+            KernelSet::Avx2 => "AVX2",
+            KernelSet::Avx512 => "AVX-512",
+        })
+    }
+}
+
+/// The set that a device uses, checked against the machine when it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernels {
+    set: KernelSet,
+    vnni: bool,
+}
+
+impl Kernels {
+    /// The set that the environment forces, or the best one that this machine allows.
+    pub fn detect() -> Result<Kernels> {
+        match std::env::var(VARIABLE) {
+            Ok(name) => Kernels::named(&name),
+            Err(std::env::VarError::NotPresent) => Ok(Kernels::best()),
+            Err(std::env::VarError::NotUnicode(_)) => Err(unknown("(not text)")),
+        }
+    }
+
+    /// The best set that this machine allows.
+    pub fn best() -> Kernels {
+        let set = KernelSet::ALL.into_iter().rev().find(|s| s.is_available());
+        let set = set.unwrap_or(KernelSet::Scalar);
+        Kernels {
+            set,
+            vnni: set == KernelSet::Avx512 && has_vnni(),
+        }
+    }
+
+    /// A certain set; refused where this machine lacks it.
+    pub fn forced(set: KernelSet) -> Result<Kernels> {
+        if !set.is_available() {
+            return Err(BackendError::unsupported(format!(
+                "this machine has no {set}, which {VARIABLE}={} asks for",
+                set.name()
+            )));
+        }
+        Ok(Kernels {
+            set,
+            vnni: set == KernelSet::Avx512 && has_vnni(),
+        })
+    }
+
+    fn named(name: &str) -> Result<Kernels> {
+        let set = KernelSet::ALL.into_iter().find(|s| s.name() == name);
+        Kernels::forced(set.ok_or_else(|| unknown(name))?)
+    }
+
+    /// The set. That it is here was checked, so its kernels may be called.
+    pub fn set(self) -> KernelSet {
+        self.set
+    }
+
+    /// Whether AVX-512 VNNI may be used as well; never without [`KernelSet::Avx512`].
+    pub fn vnni(self) -> bool {
+        self.vnni
+    }
+}
+
+impl fmt::Display for Kernels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.set, if self.vnni { " with VNNI" } else { "" })
+    }
+}
+
+fn unknown(name: &str) -> BackendError {
+    BackendError::unsupported(format!("{VARIABLE}={name} is none of scalar, avx2, avx512"))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    has_avx2()
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512dq")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_vnni() -> bool {
+    is_x86_feature_detected!("avx512vnni")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avx2() -> bool {
+    false
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avx512() -> bool {
+    false
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_vnni() -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_set_is_refused_by_name() {
+        let error = Kernels::named("sse9").unwrap_err();
+        assert!(error.message.contains("sse9") && error.message.contains("avx512"));
+    }
+
+    #[test]
+    fn the_best_set_is_available_and_scalar_always_is() {
+        assert!(Kernels::best().set().is_available());
+        assert_eq!(Kernels::named("scalar").unwrap().set(), KernelSet::Scalar);
+    }
+
+    #[test]
+    fn vnni_comes_with_avx512_alone() {
+        for set in KernelSet::ALL.into_iter().filter(|s| s.is_available()) {
+            let kernels = Kernels::forced(set).unwrap();
+            assert!(!kernels.vnni() || kernels.set() == KernelSet::Avx512);
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! The device's own threads.
+//!
+//! A job is a number of parts, which the caller and the workers claim one by one. Workers join a job while it is open
+//! and leave it when no part is left; the caller closes the job and waits for those that joined, so a worker that
+//! still sleeps costs nothing. All of it is one word, [`Shared::state`]: the number of the job (high half), whether it
+//! is open, and how many workers are inside.
+
+use std::{
+    any::Any,
+    cell::UnsafeCell,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use backend_api::{BackendError, Result};
+
+const OPEN: u64 = 1 << 31;
+const INSIDE: u64 = OPEN - 1;
+const NEXT_JOB: u64 = 1 << 32;
+
+/// How long a worker looks for the next job before it sleeps: longer than the serial stretches within a step.
+const SPIN: Duration = Duration::from_micros(100);
+
+/// Bytes of stack of a worker; kernels keep their scratch there.
+const STACK: usize = 4 << 20;
+
+/// What a job does with one part.
+type Part<'a> = dyn Fn(usize) + Sync + 'a;
+
+struct Job {
+    work: *const Part<'static>,
+    parts: usize,
+}
+
+struct Shared {
+    state: AtomicU64,
+    job: UnsafeCell<Job>,
+    next: AtomicUsize,
+    stop: AtomicBool,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    sleepers: AtomicUsize,
+    bed: Mutex<()>,
+    bell: Condvar,
+}
+
+// SAFETY: `job` is written by the caller alone, while the job is closed and nobody is inside; workers read it only
+// between entering (an acquiring change of `state` that saw it open) and leaving (a releasing one). Its pointer is to
+// a `Sync` closure. The other fields are shared by themselves.
+unsafe impl Sync for Shared {}
+// SAFETY: as above; the pointer is not used by the thread that drops it.
+unsafe impl Send for Shared {}
+
+/// Threads that work on one job at a time. The thread that calls [`Pool::run`] works too.
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    caller: Mutex<()>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Threads that this process may keep busy: affinity and the quota of its control group, not the machine's processors.
+pub fn available_threads() -> usize {
+    thread::available_parallelism().map_or(1, |n| n.get())
+}
+
+impl Pool {
+    /// A pool of `threads` threads with the caller's, 0 for [`available_threads`].
+    pub fn new(threads: usize) -> Result<Pool> {
+        let threads = if threads == 0 { available_threads() } else { threads };
+        let mut pool = Pool {
+            shared: Arc::new(Shared::new()),
+            workers: Vec::with_capacity(threads - 1),
+            caller: Mutex::new(()),
+        };
+        for i in 1..threads {
+            let shared = pool.shared.clone();
+            let worker = thread::Builder::new()
+                .name(format!("graft-cpu-{i}"))
+                .stack_size(STACK)
+                .spawn(move || shared.serve())
+                .map_err(|e| BackendError::failed(format!("thread {i} of {threads} cannot be started: {e}")))?;
+            pool.workers.push(worker);
+        }
+        Ok(pool)
+    }
+
+    /// Threads, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `work` once with each number below `parts`, on any of the threads, and returns when all calls ended.
+    /// Nothing is allocated. A panic in a call goes on in the caller, after the other threads have left the job. Not to
+    /// be called from within `work`.
+    pub fn run(&self, parts: usize, work: &Part<'_>) {
+        if parts <= 1 || self.workers.is_empty() {
+            return (0..parts).for_each(work);
+        }
+        let turn = lock(&self.caller);
+        self.shared.open(parts, work);
+        self.shared.take_parts(work, parts);
+        self.shared.close();
+        let panic = lock(&self.shared.panic).take();
+        drop(turn);
+        if let Some(payload) = panic {
+            resume_unwind(payload);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, SeqCst);
+        drop(lock(&self.shared.bed));
+        self.shared.bell.notify_all();
+        for worker in self.workers.drain(..) {
+            // A worker catches what its parts throw, so it ends well.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    fn new() -> Shared {
+        Shared {
+            state: AtomicU64::new(0),
+            job: UnsafeCell::new(Job {
+                work: &|_| {},
+                parts: 0,
+            }),
+            next: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+            panic: Mutex::new(None),
+            sleepers: AtomicUsize::new(0),
+            bed: Mutex::new(()),
+            bell: Condvar::new(),
+        }
+    }
+
+    /// Starts a job. Only one caller at a time, and only after `close`.
+    fn open(&self, parts: usize, work: &Part<'_>) {
+        // SAFETY: the lifetime is cut only in the type: `close` returns after the last use of the pointer, and `run`
+        // does not return, or unwind, before it.
+        let work = unsafe { std::mem::transmute::<*const Part<'_>, *const Part<'static>>(work) };
+        // SAFETY: the job is closed and nobody is inside, so nobody else touches it.
+        unsafe { *self.job.get() = Job { work, parts } };
+        self.next.store(0, Relaxed);
+        let closed = self.state.load(Relaxed);
+        // Sequentially consistent with the sleepers' count: either the worker's last look sees the job, or this load
+        // sees the worker.
+        self.state
+            .store((closed & !INSIDE).wrapping_add(NEXT_JOB) | OPEN, SeqCst);
+        if self.sleepers.load(SeqCst) > 0 {
+            drop(lock(&self.bed));
+            self.bell.notify_all();
+        }
+    }
+
+    /// Ends the job: nobody enters any more; waits until everybody left.
+    fn close(&self) {
+        self.state.fetch_and(!OPEN, AcqRel);
+        let mut waits = 0u32;
+        while self.state.load(Acquire) & INSIDE != 0 {
+            relax(&mut waits);
+        }
+    }
+
+    /// Works on parts until none is left. A panic is kept for the caller, and the parts not yet begun are dropped.
+    fn take_parts(&self, work: &Part<'_>, parts: usize) {
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            loop {
+                let part = self.next.fetch_add(1, Relaxed);
+                if part >= parts {
+                    return;
+                }
+                work(part);
+            }
+        }));
+        if let Err(payload) = done {
+            self.next.store(parts, Relaxed);
+            lock(&self.panic).get_or_insert(payload);
+        }
+    }
+
+    /// A worker's life.
+    fn serve(&self) {
+        let mut last = 0;
+        while let Some(seen) = self.wait_for_job(last) {
+            if self
+                .state
+                .compare_exchange_weak(seen, seen + 1, AcqRel, Relaxed)
+                .is_err()
+            {
+                continue;
+            }
+            last = seen >> 32;
+            // SAFETY: entered while the job was open, so the caller waits in `close` until this worker has left.
+            let (work, parts) = unsafe { (&*(*self.job.get()).work, (*self.job.get()).parts) };
+            self.take_parts(work, parts);
+            self.state.fetch_sub(1, Release);
+        }
+    }
+
+    /// The state with a job after number `last`, or nothing when the pool ends.
+    fn wait_for_job(&self, last: u64) -> Option<u64> {
+        let fresh = |state: u64| state & OPEN != 0 && state >> 32 != last;
+        let start = Instant::now();
+        let mut waits = 0u32;
+        loop {
+            let state = self.state.load(Acquire);
+            if self.stop.load(Relaxed) {
+                return None;
+            }
+            if fresh(state) {
+                return Some(state);
+            }
+            std::hint::spin_loop();
+            waits = waits.wrapping_add(1);
+            if waits.is_multiple_of(64) && start.elapsed() > SPIN {
+                self.sleep(fresh);
+            }
+        }
+    }
+
+    fn sleep(&self, fresh: impl Fn(u64) -> bool) {
+        let mut bed = lock(&self.bed);
+        self.sleepers.fetch_add(1, SeqCst);
+        while !fresh(self.state.load(SeqCst)) && !self.stop.load(SeqCst) {
+            bed = self.bell.wait(bed).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.sleepers.fetch_sub(1, SeqCst);
+    }
+}
+
+/// Waits a moment; after many, lets another thread run: the one waited for may share this processor.
+fn relax(waits: &mut u32) {
+    *waits += 1;
+    if *waits < 2000 {
+        std::hint::spin_loop();
+    } else {
+        thread::yield_now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(pool: &Pool, parts: usize) -> Vec<usize> {
+        let calls: Vec<AtomicUsize> = (0..parts).map(|_| AtomicUsize::new(0)).collect();
+        pool.run(parts, &|i| {
+            calls[i].fetch_add(1, Relaxed);
+        });
+        calls.into_iter().map(AtomicUsize::into_inner).collect()
+    }
+
+    #[test]
+    fn every_part_runs_once() {
+        for threads in [1, 2, 5] {
+            let pool = Pool::new(threads).unwrap();
+            for parts in [0, 1, 2, 7, 1000] {
+                for _ in 0..50 {
+                    assert_eq!(count(&pool, parts), vec![1; parts]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sleeping_workers_wake() {
+        let pool = Pool::new(3).unwrap();
+        for _ in 0..3 {
+            thread::sleep(SPIN * 20);
+            let meeting = std::sync::Barrier::new(3);
+            pool.run(3, &|_| {
+                meeting.wait();
+            });
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_goes_on() {
+        let pool = Pool::new(3).unwrap();
+        let meeting = std::sync::Barrier::new(3);
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            pool.run(3, &|i| {
+                meeting.wait();
+                assert_ne!(i, 2, "part two fails");
+            })
+        }));
+        let payload = panicked.unwrap_err();
+        assert!(payload.downcast_ref::<String>().unwrap().contains("part two fails"));
+        assert_eq!(count(&pool, 100), vec![1; 100]);
+    }
+
+    #[test]
+    fn callers_take_turns() {
+        let pool = Pool::new(2).unwrap();
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| (0..200).for_each(|_| assert_eq!(count(&pool, 20), vec![1; 20])));
+            }
+        });
+    }
+}
