@@ -5,4 +5,5 @@ pub mod error;
 pub mod gguf;
 pub mod graph;
 pub mod keys;
+pub mod tokenizer;
 pub mod weights;
