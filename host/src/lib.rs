@@ -2,5 +2,6 @@
 
 pub mod cache;
 pub mod execution;
+pub mod generation;
 pub mod sampling;
 pub mod stop;

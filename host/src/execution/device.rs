@@ -22,7 +22,10 @@ pub struct Target {
 
 impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Target").field("backend", &self.backend).field("info", &self.info).finish_non_exhaustive()
+        f.debug_struct("Target")
+            .field("backend", &self.backend)
+            .field("info", &self.info)
+            .finish_non_exhaustive()
     }
 }
 

@@ -24,7 +24,10 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder that has seen nothing.
     pub fn new(controls: Controls) -> Self {
-        Self { controls, held: Vec::new() }
+        Self {
+            controls,
+            held: Vec::new(),
+        }
     }
 
     /// Appends to `text` the characters that `token` completes.
@@ -54,7 +57,9 @@ impl Decoder {
             done = self.held.len();
         }) {
             let valid = done + error.valid_up_to();
-            self.held[done..valid].utf8_chunks().for_each(|chunk| text.push_str(chunk.valid()));
+            self.held[done..valid]
+                .utf8_chunks()
+                .for_each(|chunk| text.push_str(chunk.valid()));
             done = valid;
             let Some(invalid) = error.error_len() else { break };
             text.push(char::REPLACEMENT_CHARACTER);
@@ -79,7 +84,9 @@ pub fn escape(piece: &[u8]) -> String {
 
 fn escape_chunk(chunk: &std::str::Utf8Chunk<'_>) -> String {
     let invalid = chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}"));
-    std::iter::once(chunk.valid().replace('\\', r"\\")).chain(invalid).collect()
+    std::iter::once(chunk.valid().replace('\\', r"\\"))
+        .chain(invalid)
+        .collect()
 }
 
 /// The piece that [`escape`] wrote as `text`.
@@ -102,7 +109,9 @@ pub fn unescape(text: &str) -> Vec<u8> {
 }
 
 fn has_escape(text: &str) -> bool {
-    text.as_bytes().windows(4).any(|four| four.starts_with(b"\\x") && hex(four[2], four[3]).is_some())
+    text.as_bytes()
+        .windows(4)
+        .any(|four| four.starts_with(b"\\x") && hex(four[2], four[3]).is_some())
 }
 
 pub(super) fn hex(high: u8, low: u8) -> Option<u8> {
