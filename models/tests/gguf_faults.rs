@@ -74,7 +74,7 @@ const BODY: u64 = 24;
 
 #[rstest]
 #[case(b"PK\x03\x04".to_vec(), "it begins with \"PK\\x03\\x04\"")]
-#[case(b"GG".to_vec(), "the magic takes 4 bytes")]
+#[case(b"GG".to_vec(), "the magic: at least 4 bytes")]
 #[case(Raw(b"GGUF".to_vec()).u32(1).0, "byte 4: GGUF version 1 is not supported")]
 #[case(Raw(b"GGUF".to_vec()).u32(0).0, "GGUF version 0 is not supported")]
 #[case(Raw(b"GGUF".to_vec()).u32(4).0, "GGUF version 4 is not supported")]
@@ -93,29 +93,29 @@ fn version_2_is_read() {
 #[rstest]
 #[case(Raw::new(-1, 0), "byte 8: the number of tensors is negative (-1)")]
 #[case(Raw::new(0, i64::MIN), "byte 16: the number of keys is negative")]
-#[case(Raw::new(0, i64::MAX), "byte 16: number of keys takes")]
-#[case(Raw::new(i64::MAX, 0), "byte 8: number of tensors takes")]
+#[case(Raw::new(0, i64::MAX), "byte 16: number of keys: at least")]
+#[case(Raw::new(i64::MAX, 0), "byte 8: number of tensors: at least")]
 #[case(
     Raw::new(1, 0),
-    "byte 8: number of tensors takes 24 bytes or more, but only 8 remain"
+    "byte 8: number of tensors: at least 24 bytes are needed, but only 8 remain"
 )]
 fn counts_beyond_the_file_are_refused(#[case] raw: Raw, #[case] message: &str) {
     raw.refused_saying(message);
 }
 
 #[rstest]
-#[case(Raw::new(0, 1).u64(u64::MAX).bytes(&[0; 40]), "name of key 0: the string takes")]
-#[case(Raw::new(0, 1).string(b"k").u32(STRING).u64(1 << 40), "key \"k\": the string takes 1099511627776 bytes")]
-#[case(Raw::new(0, 1).string(b"k").u32(ARRAY).u32(6).u64(u64::MAX), "key \"k\": the array takes")]
-#[case(Raw::new(0, 1).string(b"k").u32(ARRAY).u32(6).u64(1 << 62), "key \"k\": the array takes")]
-#[case(Raw::new(0, 1).string(b"k").u32(ARRAY).u32(7).u64(1 << 62), "key \"k\": the array takes")]
-#[case(Raw::new(0, 1).string(b"k").u32(ARRAY).u32(STRING).u64(1 << 61), "key \"k\": the array takes")]
+#[case(Raw::new(0, 1).u64(u64::MAX).bytes(&[0; 40]), "name of key 0: the string: at least")]
+#[case(Raw::new(0, 1).string(b"k").u32(STRING).u64(1 << 40), "key \"k\": the string: at least 1099511627776 bytes")]
+#[case(Raw::new(0, 1).string(b"k").u32(ARRAY).u32(6).u64(u64::MAX), "key \"k\": the array: at least")]
+#[case(Raw::new(0, 1).string(b"k").u32(ARRAY).u32(6).u64(1 << 62), "key \"k\": the array: at least")]
+#[case(Raw::new(0, 1).string(b"k").u32(ARRAY).u32(7).u64(1 << 62), "key \"k\": the array: at least")]
+#[case(Raw::new(0, 1).string(b"k").u32(ARRAY).u32(STRING).u64(1 << 61), "key \"k\": the array: at least")]
 #[case(
     Raw::new(0, 1).string(b"k").u32(ARRAY).u32(STRING).u64(1).u64(u64::MAX),
-    "key \"k\": a string of the array takes"
+    "key \"k\": a string of the array: at least"
 )]
-#[case(Raw::new(0, 1).string(b"k").u32(10).u32(0), "key \"k\": the value takes 8 bytes or more, but only 4 remain")]
-#[case(Raw::new(1, 0).u64(1 << 63).bytes(&[0; 40]), "name of tensor 0: the string takes")]
+#[case(Raw::new(0, 1).string(b"k").u32(10).u32(0), "key \"k\": the value: at least 8 bytes are needed, but only 4 remain")]
+#[case(Raw::new(1, 0).u64(1 << 63).bytes(&[0; 40]), "name of tensor 0: the string: at least")]
 fn lengths_beyond_the_file_are_refused(#[case] raw: Raw, #[case] message: &str) {
     raw.refused_saying(message);
 }
@@ -249,7 +249,7 @@ fn tensor_names_are_unique_and_short() {
 #[case(&[i64::MAX, i64::MAX, i64::MAX, i64::MAX], F32, "the product of its sizes overflows")]
 #[case(&[1 << 32, 1 << 32, 1, 0], F32, "the product of its sizes overflows")]
 #[case(&[1 << 31, 1 << 31], F32, "its length in bytes overflows")]
-#[case(&[1 << 31, 1 << 31], Q8_0, "its data takes")]
+#[case(&[1 << 31, 1 << 31], Q8_0, "its data: at least")]
 #[case(&[33], Q8_0, "rows of 33 values, which is not a multiple of the 32 values of a Q8_0 block")]
 fn impossible_sizes_are_refused(#[case] dims: &[i64], #[case] kind: u32, #[case] message: &str) {
     let error = Raw::new(1, 0).tensor("a", dims, kind, 0).data(64).refused().to_string();
