@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use backend_api::types::Type;
 use models::gguf::{Fault, Gguf, GgufWriter, Strings, TensorType, Value, WriteError};
@@ -347,6 +348,14 @@ fn a_part_in_memory_is_refused() {
         .set("split.tensors.count", 0i32);
     let error = Gguf::from_bytes("part", writer.to_bytes()).unwrap_err();
     assert!(error.to_string().contains("the first of 2 parts"), "{error}");
+}
+
+#[test]
+fn a_pipe_is_refused_without_waiting_for_its_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe.gguf");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    assert!(matches!(Gguf::open(&path).unwrap_err().fault(), Fault::NotAFile));
 }
 
 #[test]

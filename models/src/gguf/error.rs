@@ -99,9 +99,9 @@ pub enum Fault {
     Version(u32),
     #[error("the {what} is negative ({value})")]
     Negative { what: &'static str, value: i64 },
-    #[error("{what} takes {needs} bytes or more, but only {left} remain in the file")]
+    #[error("{what}: at least {needs} bytes are needed, but only {left} remain in the file")]
     BeyondEnd { what: &'static str, needs: u64, left: u64 },
-    #[error("{0} overflows 63 bits")]
+    #[error("{0} overflows")]
     Overflow(&'static str),
     #[error("it appears twice")]
     Duplicate,

@@ -36,6 +36,11 @@ impl Metadata {
         self.entries.iter().map(|(key, entry)| (key.as_str(), &entry.value))
     }
 
+    /// The path of the file, or the name that its bytes were given: for messages.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
     /// How many keys there are.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -75,8 +80,8 @@ impl Metadata {
         }
     }
 
-    /// An error about the value of `key` that the reader of a file has no words for: an expectation of the
-    /// value itself, such as `a head count of at least 1`.
+    /// An error for a value that is no good for what it is used for, though of the right type: it says what is
+    /// there and what was `expected`, such as `a head count of at least 1`.
     pub fn unexpected(&self, key: &str, expected: &'static str) -> GgufError {
         let found = match self.get(key) {
             Some(Value::String(text)) => quoted(text),

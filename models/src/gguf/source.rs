@@ -127,3 +127,24 @@ impl Mapped {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_grows_or_shrinks_while_it_is_read_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), [0; 100]).unwrap();
+        let mapped = GgufFile::map(file.path()).unwrap();
+        mapped.check_length().unwrap();
+        for length in [101, 99] {
+            file.as_file().set_len(length).unwrap();
+            let error = mapped.check_length().unwrap_err();
+            assert!(
+                matches!(error.fault(), Fault::LengthChanged { before: 100, after } if *after == length),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,8 +1,10 @@
 //! Writing GGUF files: for small models made by programs, and for changed copies of existing ones.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::iter;
 use std::path::Path;
 
 use indexmap::IndexMap;
@@ -13,7 +15,7 @@ use super::{Gguf, split};
 
 /// Collects metadata and tensors, then writes them as one file of version 3, in the order in which they were set.
 ///
-/// Data are padded to `general.alignment`, a u32 key like any other (32 when it is absent).
+/// Data are padded to `general.alignment`, a key like any other (32 when it is absent).
 #[derive(Clone, Debug, Default)]
 pub struct GgufWriter<'a> {
     metadata: IndexMap<String, Value>,
@@ -118,36 +120,39 @@ impl<'a> GgufWriter<'a> {
 
     /// The whole file.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let alignment = self.alignment();
-        let mut file = self.header();
-        for tensor in self.tensors.values() {
-            pad(&mut file, alignment);
-            file.extend_from_slice(&tensor.data);
-        }
-        pad(&mut file, alignment);
+        let mut file = Vec::new();
+        let Ok(()) = self.emit(|bytes| {
+            file.extend_from_slice(bytes);
+            Ok::<(), Infallible>(())
+        });
         file
     }
 
     /// Writes the file to `path`.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        let alignment = self.alignment();
         let mut file = BufWriter::new(File::create(path)?);
-        let mut header = self.header();
-        pad(&mut header, alignment);
-        file.write_all(&header)?;
-        for tensor in self.tensors.values() {
-            file.write_all(&tensor.data)?;
-            let padding = tensor.data.len().next_multiple_of(alignment) - tensor.data.len();
-            file.write_all(&vec![0; padding])?;
-        }
+        self.emit(|bytes| file.write_all(bytes))?;
         file.flush()
     }
 
-    fn alignment(&self) -> usize {
-        match self.metadata.get("general.alignment") {
-            Some(&Value::U32(alignment)) if alignment > 0 => alignment as usize,
-            _ => 32,
+    /// Hands the file to `put`, piece by piece.
+    fn emit<E>(&self, mut put: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let alignment = self.alignment();
+        let header = self.header();
+        let data = self.tensors.values().map(|tensor| tensor.data.as_ref());
+        for piece in iter::once(header.as_slice()).chain(data) {
+            put(piece)?;
+            put(&vec![0; piece.len().next_multiple_of(alignment) - piece.len()])?;
         }
+        Ok(())
+    }
+
+    fn alignment(&self) -> usize {
+        let alignment = self.metadata.get("general.alignment").and_then(Value::integer);
+        alignment
+            .and_then(|alignment| usize::try_from(alignment).ok())
+            .filter(|&alignment| alignment > 0)
+            .unwrap_or(32)
     }
 
     fn header(&self) -> Vec<u8> {
@@ -176,10 +181,6 @@ fn bytes(dims: &[u64], kind: TensorType) -> Option<u64> {
     let mut all = [1; 4];
     all.get_mut(..dims.len())?.copy_from_slice(dims);
     kind.bytes(all)
-}
-
-fn pad(file: &mut Vec<u8>, alignment: usize) {
-    file.resize(file.len().next_multiple_of(alignment), 0);
 }
 
 fn put<const N: usize>(out: &mut Vec<u8>, bytes: [u8; N]) {
