@@ -1,0 +1,3 @@
+//! The commands of the binary `host`.
+
+pub mod backends;
