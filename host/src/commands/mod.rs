@@ -1,7 +1,6 @@
 //! The commands, one file each.
 
 pub mod backends;
-pub mod check;
 pub mod inspect;
 pub mod logits;
 pub mod run;
@@ -28,7 +27,6 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
             let terminal = stdout().is_terminal();
             backends::run(backends::Options { plugins: args.plugins, json: args.json, terminal }, &mut out)
         }
-        Command::Check(args) => check::run(&args, &mut out),
         Command::Completions { shell } => completions(shell, &mut out),
         Command::ProbePlugin { path } => backends::probe_plugin(path, &mut out),
     }
