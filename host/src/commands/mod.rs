@@ -22,6 +22,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(&args, &mut out),
         Command::Logits(args) => logits::run(&args),
         Command::Tokenize(args) => tokenize::run(&args, &mut out),
+        Command::Check(_) => anyhow::bail!("soon"),
         Command::Inspect(args) => inspect::run(&args, &mut out),
         Command::Backends(args) => {
             let terminal = stdout().is_terminal();

@@ -103,6 +103,14 @@ impl Plugin {
         module.open()(log::services(), device, options).into_result()
     }
 
+    /// Loads and asks it in this process, unless something speaks against it.
+    fn take_in(&mut self) {
+        if self.error.is_none() {
+            self.load();
+            self.ask();
+        }
+    }
+
     /// Checks the file and loads it into this process; what fails is the plugin's error.
     fn load(&mut self) {
         match self.try_load() {
@@ -181,12 +189,17 @@ pub fn discover(search: &Search, prober: &Prober) -> Result<Vec<Plugin>, SearchE
             scope.spawn(|| plugin.vet(prober, &seen));
         }
     });
-    for plugin in plugins.iter_mut().filter(|plugin| plugin.error.is_none()) {
-        plugin.load();
-        plugin.ask();
-    }
+    plugins.iter_mut().for_each(Plugin::take_in);
     plugins.sort_by(by_merit);
     Ok(plugins)
+}
+
+/// Checks, loads and asks one file, wherever it lies.
+pub fn examine(path: PathBuf, prober: &Prober) -> Plugin {
+    let mut plugin = Plugin::at(path);
+    plugin.vet(prober, &seen::Seen::read(prober.seen.as_deref()));
+    plugin.take_in();
+    plugin
 }
 
 /// Better ones first: by score, then those that cannot serve, then those with an error.
