@@ -1,3 +1,4 @@
 //! Models: GGUF files, tokenizers, chat templates, and the graphs of the architectures.
 
 pub mod gguf;
+pub mod tokenizer;
