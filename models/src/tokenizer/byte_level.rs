@@ -61,7 +61,8 @@ impl ByteLevel {
 
     fn encode_word(&self, word: &str, merger: &mut Merger, out: &mut Vec<u32>) {
         merger.clear();
-        word.bytes().for_each(|byte| merger.push(1, self.bytes[usize::from(byte)]));
+        word.bytes()
+            .for_each(|byte| merger.push(1, self.bytes[usize::from(byte)]));
         let join = |left: Option<u32>, right: Option<u32>| self.merges.get(&(left?, right?)).copied();
         merger.run(|left, right| join(left.id, right.id));
         out.extend(merger.symbols().filter_map(|symbol| symbol.id));
@@ -70,13 +71,17 @@ impl ByteLevel {
 
 /// The pattern to use: the caller's, or the one that the file names.
 pub(super) fn choose_pattern(vocabulary: &Vocabulary<'_>, wish: Option<Pattern>) -> Result<Pattern, TokenizerError> {
-    let name = vocabulary.pre.unwrap_or("");
-    wish.or_else(|| Pattern::named(name)).ok_or_else(|| TokenizerError::Unknown {
-        file: vocabulary.file.clone(),
-        key: PRE,
-        found: name.to_owned(),
-        known: Pattern::names(),
-    })
+    let (file, known) = (vocabulary.file.clone(), Pattern::names());
+    match (wish, vocabulary.pre) {
+        (Some(pattern), _) => Ok(pattern),
+        (None, None) => Err(TokenizerError::NoPattern { file, known }),
+        (None, Some(name)) => Pattern::named(name).ok_or_else(|| TokenizerError::Unknown {
+            file,
+            key: PRE,
+            found: name.to_owned(),
+            known,
+        }),
+    }
 }
 
 fn read_merges(vocabulary: &Vocabulary<'_>, index: &Index) -> Result<HashMap<(u32, u32), Joined>, TokenizerError> {
@@ -93,13 +98,23 @@ fn read_merges(vocabulary: &Vocabulary<'_>, index: &Index) -> Result<HashMap<(u3
             reason,
         };
         // A piece may begin with a space, but it never is empty.
-        let space = merge.bytes().skip(1).position(|byte| byte == b' ').ok_or_else(|| entry("not two pieces"))?;
+        let space = merge
+            .bytes()
+            .skip(1)
+            .position(|byte| byte == b' ')
+            .ok_or_else(|| entry("not two pieces"))?;
         let (left, right) = (&merge[..space + 1], &merge[space + 2..]);
         joined.clear();
         joined.push_str(left);
         joined.push_str(right);
-        let find = |piece| index.find(piece).ok_or_else(|| entry("a piece of it is not in the vocabulary"));
-        let id = index.find(&joined).ok_or_else(|| entry("what it makes is not in the vocabulary"))?;
+        let find = |piece| {
+            index
+                .find(piece)
+                .ok_or_else(|| entry("a piece of it is not in the vocabulary"))
+        };
+        let id = index
+            .find(&joined)
+            .ok_or_else(|| entry("what it makes is not in the vocabulary"))?;
         known.entry((find(left)?, find(right)?)).or_insert(Joined { order, id });
     }
     Ok(known)
@@ -165,7 +180,10 @@ mod tests {
 
     #[test]
     fn each_byte_has_its_own_letter() {
-        assert_eq!((letter(b'a'), letter(b' '), letter(b'\n'), letter(0xAD)), ('a', 'Ġ', 'Ċ', 'Ń'));
+        assert_eq!(
+            (letter(b'a'), letter(b' '), letter(b'\n'), letter(0xAD)),
+            ('a', 'Ġ', 'Ċ', 'Ń')
+        );
         for byte in 0..=255 {
             assert_eq!(spelled_byte(letter(byte)), Some(byte));
         }

@@ -60,7 +60,13 @@ impl Merger {
         if let Some(at) = previous {
             self.symbols[at].next = at + 1;
         }
-        self.symbols.push(Symbol { start, len, id, previous: previous.unwrap_or(NONE), next: NONE });
+        self.symbols.push(Symbol {
+            start,
+            len,
+            id,
+            previous: previous.unwrap_or(NONE),
+            next: NONE,
+        });
     }
 
     /// Joins until `join` knows no pair.
@@ -90,7 +96,13 @@ impl Merger {
         }
         let (a, b) = (&self.symbols[left], &self.symbols[right]);
         if let Some(Joined { order, id }) = join(a, b) {
-            self.heap.push(Reverse(Candidate { order, left, right, len: a.len + b.len, id }));
+            self.heap.push(Reverse(Candidate {
+                order,
+                left,
+                right,
+                len: a.len + b.len,
+                id,
+            }));
         }
     }
 
@@ -127,7 +139,12 @@ mod tests {
 
     #[test]
     fn the_best_pair_goes_first_and_the_leftmost_of_equals() {
-        let order = |a: &str, b: &str| ["bc", "ab", "aa"].iter().position(|p| *p == format!("{a}{b}")).map(|at| at as u32);
+        let order = |a: &str, b: &str| {
+            ["bc", "ab", "aa"]
+                .iter()
+                .position(|p| *p == format!("{a}{b}"))
+                .map(|at| at as u32)
+        };
         assert_eq!(merge("abc", order), ["a", "bc"]);
         assert_eq!(merge("aaaaa", order), ["aa", "aa", "a"]);
         assert_eq!(merge("", order), [""; 0]);
@@ -135,7 +152,12 @@ mod tests {
 
     #[test]
     fn a_pair_whose_neighbour_was_taken_is_forgotten() {
-        let order = |a: &str, b: &str| ["ab", "bc", "abcd", "cd"].iter().position(|p| *p == format!("{a}{b}")).map(|at| at as u32);
+        let order = |a: &str, b: &str| {
+            ["ab", "bc", "abcd", "cd"]
+                .iter()
+                .position(|p| *p == format!("{a}{b}"))
+                .map(|at| at as u32)
+        };
         assert_eq!(merge("abcd", order), ["abcd"]);
         assert_eq!(merge("abc", order), ["ab", "c"]);
     }

@@ -101,12 +101,17 @@ impl Tokenizer {
             Model::SentencePiece => Algorithm::SentencePiece(SentencePiece::new(&vocabulary)?),
         };
         if let Some(byte) = algorithm.unspellable() {
-            return Err(TokenizerError::Unspellable { file: vocabulary.file, byte });
+            return Err(TokenizerError::Unspellable {
+                file: vocabulary.file,
+                byte,
+            });
         }
         let pieces = read_pieces(&vocabulary);
         Ok(Self {
             plain: matcher(&vocabulary, &pieces, |kind| kind == Kind::UserDefined)?,
-            parsing: matcher(&vocabulary, &pieces, |kind| kind == Kind::UserDefined || kind.is_hidden())?,
+            parsing: matcher(&vocabulary, &pieces, |kind| {
+                kind == Kind::UserDefined || kind.is_hidden()
+            })?,
             ends: read_ends(&vocabulary, &index),
             add_bos: wanted(&vocabulary, ADD_BOS, vocabulary.add_bos, adds_bos, BOS, vocabulary.bos)?,
             add_eos: wanted(&vocabulary, ADD_EOS, vocabulary.add_eos, false, EOS, vocabulary.eos)?,
@@ -183,7 +188,10 @@ impl Tokenizer {
     ///
     /// Fails for an id outside the vocabulary.
     pub fn piece(&self, token: u32) -> Result<&[u8], NoSuchToken> {
-        let missing = NoSuchToken { id: token, size: self.vocabulary_size() };
+        let missing = NoSuchToken {
+            id: token,
+            size: self.vocabulary_size(),
+        };
         self.pieces.get(token as usize).ok_or(missing)
     }
 
@@ -271,9 +279,16 @@ fn matcher(
     pieces: &Pieces,
     wanted: impl Fn(Kind) -> bool,
 ) -> Result<Matcher, TokenizerError> {
-    let ids = (0u32..).zip(&vocabulary.kinds).filter(|&(_, &kind)| wanted(kind)).map(|(id, _)| id);
-    Matcher::new(ids.map(|id| (id, pieces.get(id as usize).unwrap_or_default())))
-        .map_err(|error| TokenizerError::Specials { file: vocabulary.file.clone(), reason: error.to_string() })
+    let ids = (0u32..)
+        .zip(&vocabulary.kinds)
+        .filter(|&(_, &kind)| wanted(kind))
+        .map(|(id, _)| id);
+    Matcher::new(ids.map(|id| (id, pieces.get(id as usize).unwrap_or_default()))).map_err(|error| {
+        TokenizerError::Specials {
+            file: vocabulary.file.clone(),
+            reason: error.to_string(),
+        }
+    })
 }
 
 /// In the harmony format EOS and EOT are not trusted: files name `<|end|>` there.
@@ -301,7 +316,11 @@ fn wanted(
     id: Option<u32>,
 ) -> Result<bool, TokenizerError> {
     if said == Some(true) && id.is_none() {
-        return Err(TokenizerError::NothingToAdd { file: vocabulary.file.clone(), key, id_key });
+        return Err(TokenizerError::NothingToAdd {
+            file: vocabulary.file.clone(),
+            key,
+            id_key,
+        });
     }
     Ok(said.unwrap_or(default) && id.is_some())
 }

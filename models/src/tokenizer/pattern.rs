@@ -56,12 +56,19 @@ const NAMES: &[(&str, Pattern)] = &[
 impl Pattern {
     /// The pattern that `tokenizer.ggml.pre` names, other engines' spellings included.
     pub fn named(name: &str) -> Option<Self> {
-        NAMES.iter().find(|(known, _)| *known == name).map(|&(_, pattern)| pattern)
+        NAMES
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|&(_, pattern)| pattern)
     }
 
     /// The names that [`Pattern::named`] knows, for messages.
     pub fn names() -> String {
-        NAMES.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        NAMES
+            .iter()
+            .map(|(name, _)| format!("`{name}`"))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     /// Whether a word that is a piece is taken whole, whatever the merges would make of it.
@@ -122,14 +129,24 @@ impl Splitter {
 /// and something remains.
 fn leave_last(text: &str, end: usize) -> usize {
     let last = text[..end].chars().next_back().map_or(0, char::len_utf8);
-    if end == text.len() || end == last { end } else { end - last }
+    if end == text.len() || end == last {
+        end
+    } else {
+        end - last
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ALL: [Pattern; 5] = [Pattern::Gpt2, Pattern::Llama3, Pattern::Qwen2, Pattern::O200k, Pattern::Tekken];
+    const ALL: [Pattern; 5] = [
+        Pattern::Gpt2,
+        Pattern::Llama3,
+        Pattern::Qwen2,
+        Pattern::O200k,
+        Pattern::Tekken,
+    ];
 
     fn words(pattern: Pattern, text: &str) -> Vec<&str> {
         Splitter::new(pattern).words(text).collect()
@@ -138,7 +155,12 @@ mod tests {
     #[test]
     fn every_pattern_covers_any_text() {
         for pattern in ALL {
-            for text in ["", "\0\u{300}\u{200b} ½ÀéǅʰΩ一\r\n \t x'LL\u{a0}\u{a0}y", "    ", "\n \n"] {
+            for text in [
+                "",
+                "\0\u{300}\u{200b} ½ÀéǅʰΩ一\r\n \t x'LL\u{a0}\u{a0}y",
+                "    ",
+                "\n \n",
+            ] {
                 assert_eq!(words(pattern, text).concat(), text, "{pattern:?}");
             }
         }

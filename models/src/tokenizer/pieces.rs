@@ -51,7 +51,12 @@ impl Index {
             table.entry(hasher.hash_one(Some(string)), same, hash).or_insert(id);
         }
         let longest = strings.iter().map(str::len).max().unwrap_or(0);
-        Self { table, hasher, strings, longest }
+        Self {
+            table,
+            hasher,
+            strings,
+            longest,
+        }
     }
 
     pub(super) fn find(&self, spelling: &str) -> Option<u32> {

@@ -62,7 +62,10 @@ impl SentencePiece {
             if self.unused[id as usize] {
                 halves.insert(id, left.len);
             }
-            Some(Joined { order: self.orders[id as usize]?, id })
+            Some(Joined {
+                order: self.orders[id as usize]?,
+                id,
+            })
         });
         let mut todo: Vec<&str> = Vec::new();
         for symbol in merger.symbols() {

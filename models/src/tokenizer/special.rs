@@ -22,7 +22,11 @@ impl Matcher {
         let (ids, texts): (Vec<u32>, Vec<&[u8]>) = pieces.filter(|(_, text)| !text.is_empty()).unzip();
         let automaton = match ids.is_empty() {
             true => None,
-            false => Some(AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(texts)?),
+            false => Some(
+                AhoCorasick::builder()
+                    .match_kind(MatchKind::LeftmostLongest)
+                    .build(texts)?,
+            ),
         };
         Ok(Self { automaton, ids })
     }
@@ -55,7 +59,15 @@ mod tests {
     fn the_longest_of_those_that_start_together_is_taken() {
         let matcher = Matcher::new([(1, &b"<a>"[..]), (2, b"<a>!"), (3, b""), (4, b"a")].into_iter()).unwrap();
         let found = matcher.segments("x<a>!<a>é");
-        assert_eq!(found, [Segment::Text("x"), Segment::Piece(2), Segment::Piece(1), Segment::Text("é")]);
+        assert_eq!(
+            found,
+            [
+                Segment::Text("x"),
+                Segment::Piece(2),
+                Segment::Piece(1),
+                Segment::Text("é")
+            ]
+        );
     }
 
     #[test]

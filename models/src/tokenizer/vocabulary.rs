@@ -120,7 +120,9 @@ impl<'g> Vocabulary<'g> {
             unknown: id(UNKNOWN)?,
             add_bos: metadata.opt_bool(ADD_BOS)?,
             add_eos: metadata.opt_bool(ADD_EOS)?,
-            add_space_prefix: metadata.opt_bool(ADD_SPACE_PREFIX)?.unwrap_or(model == Model::SentencePiece),
+            add_space_prefix: metadata
+                .opt_bool(ADD_SPACE_PREFIX)?
+                .unwrap_or(model == Model::SentencePiece),
             tokens,
             file,
         })
@@ -166,12 +168,22 @@ fn check_length(file: &str, key: &'static str, found: usize, expected: usize) ->
     if found == expected {
         return Ok(());
     }
-    Err(TokenizerError::Length { file: file.to_owned(), key, found, expected })
+    Err(TokenizerError::Length {
+        file: file.to_owned(),
+        key,
+        found,
+        expected,
+    })
 }
 
 fn check_id(file: &str, key: &'static str, id: u32, size: usize) -> Result<u32, TokenizerError> {
     if (id as usize) < size {
         return Ok(id);
     }
-    Err(TokenizerError::OutsideVocabulary { file: file.to_owned(), key, id, size })
+    Err(TokenizerError::OutsideVocabulary {
+        file: file.to_owned(),
+        key,
+        id,
+        size,
+    })
 }
