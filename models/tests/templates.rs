@@ -132,6 +132,18 @@ fn render(source: &str, extra: Value) -> String {
     " y x x yTrueFalse"
 )]
 #[case("{{ 'x' in missing }}{{ missing | default('d') }}{{ messages | length }}", "Falsed0")]
+#[case(
+    "{{ 'a b  c '.rsplit() }}{{ 'a,b,c'.rsplit(',', 1) }}{{ ''.rsplit() }}",
+    "['a', 'b', 'c']['a,b', 'c'][]"
+)]
+#[case(
+    "{{ 'a</t>b</t>c'.partition('</t>') }}{{ 'ab'.rpartition('x') }}",
+    "['a', '</t>', 'b</t>c']['', '', 'ab']"
+)]
+#[case(
+    "{{ 'abc'.removeprefix('a').removesuffix('c') }}{{ '-7'.zfill(4) }}{{ 'éab'.index('b') }}",
+    "b-0072"
+)]
 fn templates_mean_what_they_mean_in_python(#[case] source: &str, #[case] expected: &str) {
     assert_eq!(render(source, json!({"a": " x y ", "d": {"n": 1}})), expected);
 }

@@ -5,6 +5,7 @@
 //! that writes what `json.dumps` writes, and `generation` blocks, which mark what a model said and have no effect here.
 
 mod json;
+mod methods;
 mod repr;
 
 use std::borrow::Cow;
@@ -188,7 +189,7 @@ fn environment() -> Environment<'static> {
     environment.set_lstrip_blocks(true);
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_unknown_method_callback(methods::call);
     environment.set_fuel(Some(FUEL));
     environment.set_formatter(repr::format);
     environment.add_filter("string", |value: &Value| repr::string(value));
