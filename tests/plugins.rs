@@ -51,8 +51,11 @@ fn search(folder: &TempDir) -> Search {
 }
 
 fn file_names(plugins: &[Plugin]) -> Vec<&str> {
-    let name = |plugin: &'_ Plugin| plugin.path.file_name().unwrap().to_str().unwrap().to_owned().leak() as &str;
-    plugins.iter().map(name).collect()
+    plugins.iter().map(file_name).collect()
+}
+
+fn file_name(plugin: &Plugin) -> &str {
+    plugin.path.file_name().unwrap().to_str().unwrap()
 }
 
 /// The error of a file, or the reason of its score.
@@ -88,6 +91,7 @@ fn every_file_is_listed_with_what_it_is_and_the_good_one_works() {
     fs::write(folder.path().join("empty.so"), "").unwrap();
     fs::copy(strangers_library(), folder.path().join("stranger.so")).unwrap();
     std::os::unix::fs::symlink("nowhere", folder.path().join("dangling.so")).unwrap();
+    tests::host(); // the build is not timed
     let start = Instant::now();
     let plugins = found_in(&folder);
 
@@ -117,7 +121,7 @@ fn every_file_is_listed_with_what_it_is_and_the_good_one_works() {
         ("empty.so", "not a shared library: the file is too short"),
         (
             "stranger.so",
-            "a shared library, and no backend: it exports no root module",
+            "a shared library that is no backend: it exports no root module",
         ),
         ("dangling.so", "the file cannot be read: No such file or directory"),
     ];
@@ -171,6 +175,23 @@ fn a_plugin_cut_short_anywhere_is_refused() {
             plugin.path.display()
         );
     }
+}
+
+#[test]
+fn a_plugin_damaged_inside_takes_nothing_down() {
+    let whole = fs::read(faulty(&[])).unwrap();
+    let folder = folder(&["good"]);
+    // The tables that the dynamic loader works with, and the table of sections.
+    let places = [0x400, 0x1000, 0x2000, whole.len() - 0x1000];
+    for place in places {
+        let mut damaged = whole.clone();
+        damaged[place..place + 0x1000].fill(0xff);
+        fs::write(folder.path().join(format!("{place}.so")), damaged).unwrap();
+    }
+    let plugins = found_in(&folder);
+    assert_eq!(plugins.len(), places.len() + 1);
+    assert_eq!(file_names(&plugins)[0], "good.so");
+    assert!(plugins[1..].iter().all(|plugin| plugin.error.is_some()));
 }
 
 #[test]

@@ -91,7 +91,7 @@ where
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::{
         io::{self, Write},
         sync::{Arc, Mutex},
@@ -111,7 +111,8 @@ mod tests {
         }
     }
 
-    fn logged(act: impl FnOnce(HostServices)) -> String {
+    /// What is logged while `act` runs, from level info up.
+    pub(crate) fn logged(act: impl FnOnce(HostServices)) -> String {
         let memory = Memory::default();
         let writer = memory.clone();
         let subscriber = tracing_subscriber::fmt()

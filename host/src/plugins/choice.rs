@@ -121,7 +121,7 @@ pub fn open_first<'a, T, E: Display>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugins::error::PluginError;
+    use crate::{log::tests::logged, plugins::error::PluginError};
 
     fn plugin(name: &str, score: f32) -> Plugin {
         Plugin {
@@ -198,21 +198,27 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_opened_hands_over_to_the_next() {
+    fn what_cannot_be_opened_hands_over_to_the_next_with_a_warning() {
         let plugins = machine();
         let attempts = choose(&plugins, Some("card"), true).unwrap();
         let mut tried = Vec::new();
-        let (chosen, value) = open_first(&attempts, |plugin| {
-            tried.push(plugin.label());
-            if plugin.label() == "cpu" {
-                Ok(7)
-            } else {
-                Err("no memory")
-            }
-        })
-        .unwrap();
-        assert_eq!((chosen.label().as_str(), value), ("cpu", 7));
+        let log = logged(|_| {
+            let open = |plugin: &Plugin| {
+                tried.push(plugin.label());
+                if plugin.label() == "cpu" {
+                    Ok(7)
+                } else {
+                    Err("no memory")
+                }
+            };
+            let (chosen, value) = open_first(&attempts, open).unwrap();
+            assert_eq!((chosen.label().as_str(), value), ("cpu", 7));
+        });
         assert_eq!(tried, ["fast", "cpu"]);
+        let expected = "warning: backend card cannot serve: libx.so not found; using cpu
+warning: backend fast cannot serve: no memory; using cpu
+";
+        assert_eq!(log, expected);
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub enum ElfError {
         bytes: u64,
     },
     /// A library that is no plugin.
-    #[error("a shared library, and no backend: it exports no root module; hint: backend_api::export_backend!")]
+    #[error("a shared library that is no backend: it exports no root module (backend_api::export_backend! makes one)")]
     NoRootModule,
 }
 
@@ -46,9 +46,11 @@ const MACHINE: u16 = if cfg!(target_arch = "aarch64") {
 pub fn check(path: &Path) -> Result<(), ElfError> {
     let file = File::open(path)?;
     let bytes = file.metadata()?.len();
-    let damaged = |what: String| ElfError::Damaged { what, bytes };
-    let data = &ReadCache::new(file);
+    check_data(&ReadCache::new(file), bytes)
+}
 
+fn check_data<'data>(data: impl ReadRef<'data>, bytes: u64) -> Result<(), ElfError> {
+    let damaged = |what: String| ElfError::Damaged { what, bytes };
     check_header(data)?;
     check_ranges(data, bytes).map_err(damaged)?;
     let library: ElfFile64<'_, Endianness, _> = ElfFile64::parse(data).map_err(|error| damaged(error.to_string()))?;
@@ -101,14 +103,14 @@ fn check_ranges<'data>(data: impl ReadRef<'data>, bytes: u64) -> Result<(), Stri
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, io::Write};
+    use std::{fs, sync::LazyLock};
+
+    use proptest::prelude::*;
 
     use super::*;
 
     fn error_of(contents: &[u8]) -> String {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(contents).unwrap();
-        check(file.path()).unwrap_err().to_string()
+        check_data(contents, contents.len() as u64).unwrap_err().to_string()
     }
 
     /// A library that every Linux process has: its C library, or whatever else it mapped.
@@ -147,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_strangers_library_is_no_backend() {
-        assert!(error_of(&library()).starts_with("a shared library, and no backend"));
+        assert!(error_of(&library()).starts_with("a shared library that is no backend"));
     }
 
     #[test]
@@ -161,5 +163,27 @@ mod tests {
                 std::env::consts::ARCH
             )
         );
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_cannot_be_read() {
+        let error = check(Path::new("/nowhere/x.so")).unwrap_err().to_string();
+        assert!(error.starts_with("the file cannot be read: No such file"), "{error}");
+    }
+
+    proptest! {
+        /// Any damage to the headers or tables gives an answer: no panic, no endless loop, no huge allocation.
+        #[test]
+        fn damage_is_survived(changes in prop::collection::vec((any::<u32>(), any::<u8>(), any::<bool>()), 1..8)) {
+            static WHOLE: LazyLock<Vec<u8>> = LazyLock::new(library);
+            let mut damaged = WHOLE.clone();
+            let length = damaged.len();
+            let tables = u64::from_le_bytes(damaged[40..48].try_into().unwrap()) as usize;
+            for (place, byte, in_headers) in changes {
+                let (start, bytes) = if in_headers { (0, 1024) } else { (tables, length - tables) };
+                damaged[start + place as usize % bytes] = byte;
+            }
+            prop_assert!(check_data(damaged.as_slice(), length as u64).is_err());
+        }
     }
 }

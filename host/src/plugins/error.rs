@@ -27,8 +27,16 @@ pub enum PluginError {
         error: io::Error,
     },
     /// The child process that asked for the score did not survive it.
-    #[error("the process that asked for its score ended with {0}")]
-    Died(ExitStatus),
+    #[error(
+        "the process that asked for its score ended with {status}{}",
+        .said.as_ref().map(|said| format!(" ({said})")).unwrap_or_default()
+    )]
+    Died {
+        /// How it ended.
+        status: ExitStatus,
+        /// The last line that it wrote to standard error.
+        said: Option<String>,
+    },
     /// The child process that asked for the score was ended.
     #[error("it gave no score within {} s", .0.as_secs_f32())]
     TooSlow(Duration),

@@ -54,7 +54,7 @@ impl Prober {
             .arg(path)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn();
         match started {
             Ok(child) => self.follow(child).unwrap_or_else(|error| failed(self.unusable(error))),
@@ -71,26 +71,38 @@ impl Prober {
 
     /// Waits for the child's end and takes the last that it said.
     fn follow(&self, mut child: Child) -> io::Result<Answer> {
-        let (sender, receiver) = mpsc::channel();
-        let stdout = child.stdout.take();
-        // Detached: a process that the plugin started may hold the pipe open for longer than anybody waits.
-        thread::spawn(move || {
-            let mut said = Vec::new();
-            let _ = stdout.map(|pipe| pipe.take(ANSWER_BYTES).read_to_end(&mut said));
-            sender.send(said)
-        });
+        let (answers, complaints) = (child.stdout.take().map(drain), child.stderr.take().map(drain));
         let status = wait(&mut child, self.time_limit)?;
-        let said = receiver.recv_timeout(DRAIN).unwrap_or_default();
-        let reported = last_report(&said);
+        let reported = last_report(&drained(answers));
         let error = match (status, &reported) {
             (None, _) => Some(PluginError::TooSlow(self.time_limit)),
-            (Some(status), _) if !status.success() => Some(PluginError::Died(status)),
+            (Some(status), _) if !status.success() => Some(PluginError::Died {
+                status,
+                said: last_line(&drained(complaints)),
+            }),
             (Some(_), None) => Some(PluginError::NoAnswer),
             (Some(_), Some(report)) => report.error.clone().map(PluginError::Reported),
         };
         let Report { name, version, .. } = reported.unwrap_or_default();
         Ok(Answer { name, version, error })
     }
+}
+
+/// Reads a pipe to its end in a thread. Detached: a process that the plugin started may hold the pipe open for longer
+/// than anybody waits.
+fn drain(pipe: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut said = Vec::new();
+        let _ = pipe.take(ANSWER_BYTES).read_to_end(&mut said);
+        sender.send(said)
+    });
+    receiver
+}
+
+/// What was drained; nothing if the pipe's end did not come.
+fn drained(pipe: Option<mpsc::Receiver<Vec<u8>>>) -> Vec<u8> {
+    pipe.and_then(|pipe| pipe.recv_timeout(DRAIN).ok()).unwrap_or_default()
 }
 
 /// What came out of asking in a child process. Name and version are there if the plugin could be loaded.
@@ -113,6 +125,13 @@ struct Report {
 fn last_report(said: &[u8]) -> Option<Report> {
     let mut lines = said.split(|byte| *byte == b'\n').rev();
     lines.find_map(|line| serde_json::from_slice(line).ok())
+}
+
+/// The last line of words, for the person who looks for the cause.
+fn last_line(said: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(said);
+    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty())?;
+    Some(line.chars().take(200).collect())
 }
 
 /// The child's status; nothing if it was ended because it ran longer than `limit`.
@@ -175,7 +194,7 @@ mod tests {
         std::fs::set_permissions(&executable, std::fs::Permissions::from_mode(0o755)).unwrap();
         let prober = Prober {
             executable,
-            time_limit: Duration::from_millis(500),
+            time_limit: Duration::from_secs(2),
             seen: None,
         };
         prober.ask(Path::new("/plugins/x.so"))
@@ -204,22 +223,26 @@ mod tests {
             error_of("exit 3"),
             "the process that asked for its score ended with exit status: 3"
         );
+        assert_eq!(
+            error_of("echo first >&2; echo undefined symbol: x >&2; exit 127"),
+            "the process that asked for its score ended with exit status: 127 (undefined symbol: x)"
+        );
         assert_eq!(error_of("true"), "the process that asked for its score gave no answer");
-        assert_eq!(error_of("exec sleep 5"), "it gave no score within 0.5 s");
+        assert_eq!(error_of("exec sleep 30"), "it gave no score within 2 s");
     }
 
     #[test]
     fn what_was_said_before_the_end_is_known() {
         let answer = asked(r#"echo '{"name":"x","version":"1"}'; kill -SEGV $$"#);
         assert_eq!(answer.name.as_deref(), Some("x"));
-        assert!(matches!(answer.error, Some(PluginError::Died(_))));
+        assert!(matches!(answer.error, Some(PluginError::Died { .. })));
     }
 
     #[test]
     fn a_process_that_the_plugin_left_behind_is_not_waited_for() {
         let start = Instant::now();
-        let answer = asked(r#"echo '{"name":"x"}'; sleep 3 & exit 0"#);
-        assert!(start.elapsed() < Duration::from_secs(2));
+        let answer = asked(r#"echo '{"name":"x"}'; sleep 10 & exit 0"#);
+        assert!(start.elapsed() < Duration::from_secs(8));
         assert!(matches!(answer.error, Some(PluginError::NoAnswer)));
     }
 
