@@ -1,5 +1,15 @@
 //! Products of weights and activations: `product`, `expert_product` and the composites made of them.
 
+mod blocks;
+mod columns;
+mod exact;
+mod integer;
+mod kernel;
+mod lanes;
+mod select;
+#[cfg(test)]
+mod tests;
+
 use backend_api::{
     BackendError, Result,
     graph::{Graph, Node},
