@@ -167,7 +167,11 @@ impl<L: Lanes> Piece<L> {
         unsafe {
             Piece {
                 codes: W::codes::<L>(blocks, sub),
-                scale: if W::Head::HALVES { L::quarters(a, b) } else { L::pair(a[0], b[0]) },
+                scale: if W::Head::HALVES {
+                    L::quarters(a, b)
+                } else {
+                    L::pair(a[0], b[0])
+                },
                 min: match (W::Codes::MINIMA, W::Head::HALVES) {
                     (false, _) => L::zero(),
                     (true, false) => L::pair(c[0], d[0]),

@@ -34,7 +34,11 @@ unsafe fn step<L: Lanes, C: Coding>(sums: L::Floats, w: &Piece<L>, x: &Block<L>)
     // SAFETY: the caller's promise.
     unsafe {
         let sums = L::fma(C::dot::<L>(w.codes, x.codes), L::mul(w.scale, x.scale), sums);
-        if C::MINIMA { L::fnma(w.min, x.sums(), sums) } else { sums }
+        if C::MINIMA {
+            L::fnma(w.min, x.sums(), sums)
+        } else {
+            sums
+        }
     }
 }
 

@@ -9,27 +9,47 @@ use crate::kernel_set::{KernelSet, Kernels};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// In f32.
-    Exact,
+    Exact = 0,
     /// In integers, over quantized columns.
-    Integer,
+    Integer = 1,
 }
 
-/// Instantiates the kernels for an instruction set. The wrappers enable its features; all else is inlined into them.
-macro_rules! instantiate {
-    ($module:ident, $lanes:ty, integer $n:literal, exact $m:literal $(, $feature:meta)?) => {
+/// The names of the sets in counters.
+pub(super) const SETS: [&str; 4] = ["scalar", "avx2", "avx512", "avx512vnni"];
+
+/// Calls a generic function with the block type that a [`Type`] names.
+macro_rules! for_blocks {
+    ($ty:expr, $make:ident) => {
+        match $ty {
+            Type::Q4_0 => Some($make::<Q4_0>()),
+            Type::Q4_1 => Some($make::<Q4_1>()),
+            Type::Q5_0 => Some($make::<Q5_0>()),
+            Type::Q5_1 => Some($make::<Q5_1>()),
+            Type::Q8_0 => Some($make::<Q8_0>()),
+            Type::Q2_K => Some($make::<Q2_K>()),
+            Type::Q3_K => Some($make::<Q3_K>()),
+            Type::Q4_K => Some($make::<Q4_K>()),
+            Type::Q5_K => Some($make::<Q5_K>()),
+            Type::Q6_K => Some($make::<Q6_K>()),
+            Type::IQ4_NL => Some($make::<IQ4_NL>()),
+            Type::IQ4_XS => Some($make::<IQ4_XS>()),
+            Type::MXFP4 => Some($make::<MXFP4>()),
+            Type::F32 | Type::F16 | Type::BF16 | Type::I32 => None,
+        }
+    };
+}
+
+/// Instantiates the integer kernels for an instruction set. The wrappers enable its features; all else is inlined into
+/// them.
+macro_rules! integer_kernels {
+    ($module:ident, $lanes:ty, $columns:literal $(, $feature:meta)?) => {
         mod $module {
             use super::*;
 
             $(#[$feature])?
-            unsafe fn integer_product<W: Blocks>(weights: &Weights, columns: &[*const u8], tile: &mut Tile) {
+            unsafe fn product<W: Blocks>(weights: &Weights, columns: &[*const u8], tile: &mut Tile) {
                 // SAFETY: the caller's promise, and the features are enabled.
-                unsafe { integer::product::<$lanes, W, $n>(weights, columns, tile) }
-            }
-
-            $(#[$feature])?
-            unsafe fn exact_product<W: exact::Decode>(weights: &Weights, columns: &[*const u8], tile: &mut Tile) {
-                // SAFETY: the caller's promise, and the features are enabled.
-                unsafe { exact::product::<$lanes, W, $m>(weights, columns, tile) }
+                unsafe { integer::product::<$lanes, W, $columns>(weights, columns, tile) }
             }
 
             $(#[$feature])?
@@ -38,90 +58,97 @@ macro_rules! instantiate {
                 unsafe { columns::quantize(x, to) }
             }
 
-            fn of_blocks<W: Blocks>(way: Way) -> Kernel {
-                match way {
-                    Way::Exact => exact_product::<exact::Unpacked<W>>,
-                    Way::Integer => integer_product::<W>,
-                }
+            fn of<W: Blocks>() -> Kernel {
+                product::<W>
             }
 
-            pub(super) fn kernel(ty: Type, way: Way) -> Option<Kernel> {
-                Some(match ty {
-                    Type::F32 => exact_product::<exact::F32>,
-                    Type::F16 => exact_product::<exact::F16>,
-                    Type::BF16 => exact_product::<exact::BF16>,
-                    Type::Q4_0 => of_blocks::<Q4_0>(way),
-                    Type::Q4_1 => of_blocks::<Q4_1>(way),
-                    Type::Q5_0 => of_blocks::<Q5_0>(way),
-                    Type::Q5_1 => of_blocks::<Q5_1>(way),
-                    Type::Q8_0 => of_blocks::<Q8_0>(way),
-                    Type::Q2_K => of_blocks::<Q2_K>(way),
-                    Type::Q3_K => of_blocks::<Q3_K>(way),
-                    Type::Q4_K => of_blocks::<Q4_K>(way),
-                    Type::Q5_K => of_blocks::<Q5_K>(way),
-                    Type::Q6_K => of_blocks::<Q6_K>(way),
-                    Type::IQ4_NL => of_blocks::<IQ4_NL>(way),
-                    Type::IQ4_XS => of_blocks::<IQ4_XS>(way),
-                    Type::MXFP4 => of_blocks::<MXFP4>(way),
-                    Type::I32 => return None,
-                })
+            pub(super) fn kernel(ty: Type) -> Option<Kernel> {
+                for_blocks!(ty, of)
             }
         }
     };
 }
 
-instantiate!(scalar, lanes::Scalar, integer 4, exact 2);
+/// As above, for the exact kernels.
+macro_rules! exact_kernels {
+    ($module:ident, $lanes:ty, $columns:literal $(, $feature:meta)?) => {
+        mod $module {
+            use super::*;
+
+            $(#[$feature])?
+            unsafe fn product<W: exact::Decode>(weights: &Weights, columns: &[*const u8], tile: &mut Tile) {
+                // SAFETY: the caller's promise, and the features are enabled.
+                unsafe { exact::product::<$lanes, W, $columns>(weights, columns, tile) }
+            }
+
+            fn of<W: Blocks>() -> Kernel {
+                product::<exact::Unpacked<W>>
+            }
+
+            pub(super) fn kernel(ty: Type) -> Option<Kernel> {
+                match ty {
+                    Type::F32 => Some(product::<exact::F32>),
+                    Type::F16 => Some(product::<exact::F16>),
+                    Type::BF16 => Some(product::<exact::BF16>),
+                    _ => for_blocks!(ty, of),
+                }
+            }
+        }
+    };
+}
+
+exact_kernels!(exact_scalar, lanes::Scalar, 2);
+integer_kernels!(scalar, lanes::Scalar, 4);
 #[cfg(target_arch = "x86_64")]
-instantiate!(avx2, lanes::Avx2, integer 4, exact 2, target_feature(enable = "avx2,fma,f16c"));
+exact_kernels!(exact_avx2, lanes::Avx2, 2, target_feature(enable = "avx2,fma,f16c"));
 #[cfg(target_arch = "x86_64")]
-instantiate!(
-    avx512,
+integer_kernels!(avx2, lanes::Avx2, 4, target_feature(enable = "avx2,fma,f16c"));
+#[cfg(target_arch = "x86_64")]
+exact_kernels!(
+    exact_avx512,
     lanes::Avx512<false>,
-    integer 8,
-    exact 8,
+    8,
     target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")
 );
 #[cfg(target_arch = "x86_64")]
-instantiate!(
+integer_kernels!(
+    avx512,
+    lanes::Avx512<false>,
+    8,
+    target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")
+);
+#[cfg(target_arch = "x86_64")]
+integer_kernels!(
     avx512vnni,
     lanes::Avx512<true>,
-    integer 8,
-    exact 8,
+    8,
     target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
 );
 
-/// The name of a set in counters.
-pub(super) const SETS: [&str; 4] = ["scalar", "avx2", "avx512", "avx512vnni"];
+type Choice = fn(Type) -> Option<Kernel>;
 
-/// The kernels of a set.
+/// The kernels that a device uses.
 #[derive(Clone, Copy)]
 pub(super) struct Selected {
-    /// An index into [`SETS`].
-    pub set: usize,
-    kernel: fn(Type, Way) -> Option<Kernel>,
+    exact: (Choice, usize),
+    integer: (Choice, usize),
     quantize: unsafe fn(&[f32], *mut u8),
 }
 
-/// The kernels for what the machine was found to have.
-pub(super) fn select(kernels: Kernels) -> Selected {
-    let (set, kernel, quantize): (_, fn(_, _) -> _, unsafe fn(&[f32], *mut u8)) = match (kernels.set(), kernels.vnni()) {
-        (KernelSet::Scalar, _) => (0, scalar::kernel, scalar::quantize),
-        #[cfg(target_arch = "x86_64")]
-        (KernelSet::Avx2, _) => (1, avx2::kernel, avx2::quantize),
-        #[cfg(target_arch = "x86_64")]
-        (KernelSet::Avx512, false) => (2, avx512::kernel, avx512::quantize),
-        #[cfg(target_arch = "x86_64")]
-        (KernelSet::Avx512, true) => (3, avx512vnni::kernel, avx512vnni::quantize),
-        #[cfg(not(target_arch = "x86_64"))]
-        _ => (0, scalar::kernel, scalar::quantize),
-    };
-    Selected { set, kernel, quantize }
-}
-
 impl Selected {
-    /// The kernel for weights of this type; none where they are no weights.
-    pub fn kernel(&self, ty: Type, way: Way) -> Option<Kernel> {
-        (self.kernel)(ty, way)
+    const SCALAR: Selected = Selected {
+        exact: (exact_scalar::kernel, 0),
+        integer: (scalar::kernel, 0),
+        quantize: scalar::quantize,
+    };
+
+    /// The kernel for weights of this type and its set, an index into [`SETS`]; none where they are no weights.
+    pub fn kernel(&self, ty: Type, way: Way) -> Option<(Kernel, usize)> {
+        let (choice, set) = match way {
+            Way::Exact => self.exact,
+            Way::Integer => self.integer,
+        };
+        Some((choice(ty)?, set))
     }
 
     /// Quantizes a column; see [`columns::quantize`].
@@ -132,4 +159,34 @@ impl Selected {
         // SAFETY: the caller's promise.
         unsafe { (self.quantize)(x, to) }
     }
+}
+
+/// The kernels for what the machine was found to have.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn select(kernels: Kernels) -> Selected {
+    let avx512 = Selected {
+        exact: (exact_avx512::kernel, 2),
+        integer: (avx512::kernel, 2),
+        quantize: avx512::quantize,
+    };
+    match (kernels.set(), kernels.vnni()) {
+        (KernelSet::Scalar, _) => Selected::SCALAR,
+        (KernelSet::Avx2, _) => Selected {
+            exact: (exact_avx2::kernel, 1),
+            integer: (avx2::kernel, 1),
+            quantize: avx2::quantize,
+        },
+        (KernelSet::Avx512, false) => avx512,
+        (KernelSet::Avx512, true) => Selected {
+            integer: (avx512vnni::kernel, 3),
+            quantize: avx512vnni::quantize,
+            ..avx512
+        },
+    }
+}
+
+/// The kernels for what the machine was found to have: plain Rust.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn select(_: Kernels) -> Selected {
+    Selected::SCALAR
 }
