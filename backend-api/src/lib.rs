@@ -10,6 +10,8 @@
 //! - [`graph`]: tensors, nodes and graphs, [`operations`]: what a node may do,
 //! - [`draft`]: a graph that owns its parts,
 //! - [`validate`]: whether a node is what the contract says, with [`overlap`]: which views share bytes,
+//! - [`decompose`]: composites as primitives,
+//! - [`reference`]: what each operation means,
 //! - [`decode`] and [`encode`]: what the bytes of each type mean.
 
 // abi_stable's derive macros place their items in anonymous constants, and name what they make after the trait.
@@ -19,6 +21,7 @@ pub use abi_stable;
 
 pub mod contract;
 pub mod decode;
+pub mod decompose;
 pub mod draft;
 pub mod encode;
 pub mod error;
@@ -26,6 +29,7 @@ pub mod graph;
 pub mod operations;
 pub mod overlap;
 pub mod plugin;
+pub mod reference;
 pub mod types;
 pub mod validate;
 
