@@ -19,6 +19,7 @@
 
 pub use abi_stable;
 
+pub mod conformance;
 pub mod contract;
 pub mod decode;
 pub mod decompose;
