@@ -34,4 +34,7 @@ pub mod reference;
 pub mod types;
 pub mod validate;
 
+#[cfg(test)]
+mod testing;
+
 pub use error::{BackendError, Result};
