@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::cells::Cells;
 use crate::{
-    lanes::{Lanes, exp, kernel, sum, tanh, total},
+    lanes::{Lanes, WIDTH, exp, kernel, padded, sum, tanh, total},
     view::{PackedF32, Real},
 };
 
@@ -72,21 +72,20 @@ kernel! {
         for z in &mut weights {
             *z = exp::<L>(*z - highest);
         }
-        set_ends(state, highest, weight * keep + sum(&weights, |w, lane| lane + w));
+        set_ends(state, highest, weight * keep + sum::<L>(&weights));
         add_values::<L>(state, keep, &weights, values, seen);
     }
 }
 
 /// Rows that go through the query's, or the sum's, registers together.
-const ROWS: usize = 4;
+const ROWS: usize = 8;
 
 /// Sets z to q·k for the cells `seen`.
 #[inline(always)]
 fn score<L: Lanes>(z: &mut [f32; CHUNK], q: &[f32], keys: Cells<'_>, seen: Range<usize>) {
     let mut i = seen.start;
     while i + ROWS <= seen.end {
-        let rows = [0, 1, 2, 3].map(|r| keys.row(i + r));
-        z[i..i + ROWS].copy_from_slice(&dots::<L, ROWS>(q, rows));
+        z[i..i + ROWS].copy_from_slice(&dots::<L, ROWS>(q, std::array::from_fn(|r| keys.row(i + r))));
         i += ROWS;
     }
     for (i, z) in (i..seen.end).zip(&mut z[i..]) {
@@ -97,24 +96,23 @@ fn score<L: Lanes>(z: &mut [f32; CHUNK], q: &[f32], keys: Cells<'_>, seen: Range
 /// Products of a query and several keys; each one's bits do not depend on the others.
 #[inline(always)]
 fn dots<L: Lanes, const R: usize>(q: &[f32], rows: [&[f32]; R]) -> [f32; R] {
-    let mut lanes = [[0.0f32; 16]; R];
-    let (chunks, rest) = q.as_chunks::<16>();
+    let mut sums = [L::splat(0.0); R];
+    let (chunks, rest) = q.as_chunks::<WIDTH>();
+    let rows = rows.map(|row| row.split_at(WIDTH * chunks.len()));
+    let whole = rows.map(|(whole, _)| &whole.as_chunks::<WIDTH>().0[..chunks.len()]);
     for (c, q) in chunks.iter().enumerate() {
-        for (lanes, row) in lanes.iter_mut().zip(rows) {
-            add_products::<L>(lanes, q, &row[16 * c..16 * c + 16]);
+        let q = L::load(q);
+        for r in 0..R {
+            sums[r] = L::mul_add(q, L::load(&whole[r][c]), sums[r]);
         }
     }
-    for (lanes, row) in lanes.iter_mut().zip(rows) {
-        add_products::<L>(lanes, rest, &row[16 * chunks.len()..]);
+    if !rest.is_empty() {
+        let q = padded::<L>(rest);
+        for r in 0..R {
+            sums[r] = L::mul_add(q, padded::<L>(rows[r].1), sums[r]);
+        }
     }
-    lanes.map(total)
-}
-
-#[inline(always)]
-fn add_products<L: Lanes>(lanes: &mut [f32; 16], q: &[f32], k: &[f32]) {
-    for ((lane, q), k) in lanes.iter_mut().zip(q).zip(k) {
-        *lane = L::fma(*q, *k, *lane);
-    }
+    sums.map(total::<L>)
 }
 
 /// y = y·keep + Σ weight·v, cell after cell.
@@ -122,18 +120,37 @@ fn add_products<L: Lanes>(lanes: &mut [f32; 16], q: &[f32], k: &[f32]) {
 fn add_values<L: Lanes>(y: &mut [f32], keep: f32, weights: &[f32; CHUNK], values: Cells<'_>, seen: Range<usize>) {
     let (mut i, mut keep) = (seen.start, keep);
     while i + ROWS <= seen.end {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|r| values.row(i + r));
-        let [wa, wb, wc, wd] = [0, 1, 2, 3].map(|r| weights[i + r]);
-        for ((((y, a), b), c), d) in y.iter_mut().zip(a).zip(b).zip(c).zip(d) {
-            *y = L::fma(wd, *d, L::fma(wc, *c, L::fma(wb, *b, L::fma(wa, *a, *y * keep))));
-        }
+        let weights = std::array::from_fn(|r| weights[i + r]);
+        add_rows::<L, ROWS>(y, keep, weights, std::array::from_fn(|r| values.row(i + r)));
         (i, keep) = (i + ROWS, 1.0);
     }
     for (i, weight) in (i..seen.end).zip(&weights[i..]) {
-        for (y, v) in y.iter_mut().zip(values.row(i)) {
-            *y = L::fma(*weight, *v, *y * keep);
-        }
+        add_rows::<L, 1>(y, keep, [*weight], [values.row(i)]);
         keep = 1.0;
+    }
+}
+
+/// y = y·keep + Σ weight·row, row after row: the bits do not depend on how many come at once.
+#[inline(always)]
+fn add_rows<L: Lanes, const R: usize>(y: &mut [f32], keep: f32, weights: [f32; R], rows: [&[f32]; R]) {
+    let width = rows[0].len();
+    let (chunks, rest) = y[..width].as_chunks_mut::<WIDTH>();
+    let whole = rows.map(|row| &row.as_chunks::<WIDTH>().0[..chunks.len()]);
+    let factors = weights.map(L::splat);
+    let (zero, kept) = (L::splat(0.0), L::splat(keep));
+    for (c, y) in chunks.iter_mut().enumerate() {
+        let mut sum = L::mul_add(L::load(y), kept, zero);
+        for r in 0..R {
+            sum = L::mul_add(factors[r], L::load(&whole[r][c]), sum);
+        }
+        *y = L::store(sum);
+    }
+    let start = width - rest.len();
+    for (j, y) in rest.iter_mut().enumerate() {
+        *y *= keep;
+        for r in 0..R {
+            *y = L::fma(weights[r], rows[r][start + j], *y);
+        }
     }
 }
 
