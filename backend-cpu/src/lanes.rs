@@ -25,6 +25,8 @@ pub trait Lanes: Copy {
     fn store(x: Self::V) -> [f32; WIDTH];
     /// a·b + c in each lane, as [`Lanes::fma`].
     fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The sum of all lanes: of the halves, of their halves, and so on.
+    fn total(x: Self::V) -> f32;
     /// Numbers of f16.
     fn widen(x: &[u16; WIDTH]) -> Self::V;
 }
@@ -62,6 +64,13 @@ impl Lanes for Plain {
             c[i] += a[i] * b[i];
         }
         c
+    }
+
+    #[inline(always)]
+    fn total(x: Self::V) -> f32 {
+        let x: [f32; 8] = std::array::from_fn(|i| x[i] + x[i + 8]);
+        let x: [f32; 4] = std::array::from_fn(|i| x[i] + x[i + 4]);
+        (x[0] + x[2]) + (x[1] + x[3])
     }
 
     #[inline(always)]
@@ -118,6 +127,17 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn total(x: Self::V) -> f32 {
+            // SAFETY: see above.
+            unsafe {
+                let x = _mm256_add_ps(x[0], x[1]);
+                let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+                let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+                _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
+            }
+        }
+
+        #[inline(always)]
         fn widen(x: &[u16; WIDTH]) -> Self::V {
             // SAFETY: see above.
             unsafe {
@@ -163,6 +183,12 @@ mod x86 {
         fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
             // SAFETY: see above.
             unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+
+        #[inline(always)]
+        fn total(x: Self::V) -> f32 {
+            // SAFETY: see above.
+            unsafe { _mm512_reduce_add_ps(x) }
         }
 
         #[inline(always)]
@@ -231,17 +257,8 @@ fn accumulate<L: Lanes>(x: &[f32], add: impl Fn(L::V, L::V) -> L::V) -> f32 {
         *sum = add(padded::<L>(x), *sum);
     }
     let one = L::splat(1.0);
-    let halves = [0, 1].map(|i| L::mul_add(sums[i], one, sums[i + 2]));
-    total::<L>(L::mul_add(halves[0], one, halves[1]))
-}
-
-/// The sum of all lanes, in halves.
-#[inline(always)]
-pub fn total<L: Lanes>(x: L::V) -> f32 {
-    let x = L::store(x);
-    let x: [f32; 8] = std::array::from_fn(|i| x[i] + x[i + 8]);
-    let x: [f32; 4] = std::array::from_fn(|i| x[i] + x[i + 4]);
-    (x[0] + x[2]) + (x[1] + x[3])
+    let (a, b) = (L::mul_add(sums[0], one, sums[2]), L::mul_add(sums[1], one, sums[3]));
+    L::total(L::mul_add(a, one, b))
 }
 
 /// Σ x.

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::cells::Cells;
 use crate::{
-    lanes::{Lanes, WIDTH, exp, kernel, padded, sum, tanh, total},
+    lanes::{Lanes, WIDTH, exp, kernel, padded, sum, tanh},
     view::{PackedF32, Real},
 };
 
@@ -78,41 +78,49 @@ kernel! {
 }
 
 /// Rows that go through the query's, or the sum's, registers together.
-const ROWS: usize = 8;
+const ROWS: usize = 4;
 
 /// Sets z to q·k for the cells `seen`.
 #[inline(always)]
 fn score<L: Lanes>(z: &mut [f32; CHUNK], q: &[f32], keys: Cells<'_>, seen: Range<usize>) {
     let mut i = seen.start;
     while i + ROWS <= seen.end {
-        z[i..i + ROWS].copy_from_slice(&dots::<L, ROWS>(q, std::array::from_fn(|r| keys.row(i + r))));
+        let rows = [keys.row(i), keys.row(i + 1), keys.row(i + 2), keys.row(i + 3)];
+        z[i..i + ROWS].copy_from_slice(&dots::<L>(q, rows));
         i += ROWS;
     }
     for (i, z) in (i..seen.end).zip(&mut z[i..]) {
-        [*z] = dots::<L, 1>(q, [keys.row(i)]);
+        [*z, ..] = dots::<L>(q, [keys.row(i), &[], &[], &[]]);
     }
 }
 
-/// Products of a query and several keys; each one's bits do not depend on the others.
+/// Products of a query and several keys, of which those after the first may be empty; each one's bits do not depend on
+/// the others.
 #[inline(always)]
-fn dots<L: Lanes, const R: usize>(q: &[f32], rows: [&[f32]; R]) -> [f32; R] {
-    let mut sums = [L::splat(0.0); R];
+fn dots<L: Lanes>(q: &[f32], rows: [&[f32]; ROWS]) -> [f32; ROWS] {
+    let [a, b, c, d] = rows;
+    let [mut sa, mut sb, mut sc, mut sd] = [L::splat(0.0); ROWS];
     let (chunks, rest) = q.as_chunks::<WIDTH>();
-    let rows = rows.map(|row| row.split_at(WIDTH * chunks.len()));
-    let whole = rows.map(|(whole, _)| &whole.as_chunks::<WIDTH>().0[..chunks.len()]);
-    for (c, q) in chunks.iter().enumerate() {
-        let q = L::load(q);
-        for r in 0..R {
-            sums[r] = L::mul_add(q, L::load(&whole[r][c]), sums[r]);
+    if b.is_empty() {
+        for (q, a) in chunks.iter().zip(a.as_chunks().0) {
+            sa = L::mul_add(L::load(q), L::load(a), sa);
+        }
+    } else {
+        let (bc, dc) = (b.as_chunks().0.iter().zip(c.as_chunks().0), d.as_chunks().0);
+        for (((q, a), (b, c)), d) in chunks.iter().zip(a.as_chunks().0).zip(bc).zip(dc) {
+            let q = L::load(q);
+            sa = L::mul_add(q, L::load(a), sa);
+            sb = L::mul_add(q, L::load(b), sb);
+            sc = L::mul_add(q, L::load(c), sc);
+            sd = L::mul_add(q, L::load(d), sd);
         }
     }
     if !rest.is_empty() {
-        let q = padded::<L>(rest);
-        for r in 0..R {
-            sums[r] = L::mul_add(q, padded::<L>(rows[r].1), sums[r]);
-        }
+        let (q, at) = (padded::<L>(rest), q.len() - rest.len());
+        let last = |row: &[f32], sum| L::mul_add(q, padded::<L>(row.get(at..).unwrap_or(&[])), sum);
+        (sa, sb, sc, sd) = (last(a, sa), last(b, sb), last(c, sc), last(d, sd));
     }
-    sums.map(total::<L>)
+    [L::total(sa), L::total(sb), L::total(sc), L::total(sd)]
 }
 
 /// y = y·keep + Σ weight·v, cell after cell.
@@ -120,37 +128,28 @@ fn dots<L: Lanes, const R: usize>(q: &[f32], rows: [&[f32]; R]) -> [f32; R] {
 fn add_values<L: Lanes>(y: &mut [f32], keep: f32, weights: &[f32; CHUNK], values: Cells<'_>, seen: Range<usize>) {
     let (mut i, mut keep) = (seen.start, keep);
     while i + ROWS <= seen.end {
-        let weights = std::array::from_fn(|r| weights[i + r]);
-        add_rows::<L, ROWS>(y, keep, weights, std::array::from_fn(|r| values.row(i + r)));
+        let [a, b, c, d] = [values.row(i), values.row(i + 1), values.row(i + 2), values.row(i + 3)];
+        let (wa, wb, wc, wd) = (weights[i], weights[i + 1], weights[i + 2], weights[i + 3]);
+        let (va, vb, vc, vd) = (L::splat(wa), L::splat(wb), L::splat(wc), L::splat(wd));
+        let (zero, kept) = (L::splat(0.0), L::splat(keep));
+        let (chunks, rest) = y[..a.len()].as_chunks_mut::<WIDTH>();
+        let at = WIDTH * chunks.len();
+        let (bc, dc) = (b.as_chunks().0.iter().zip(c.as_chunks().0), d.as_chunks().0);
+        for (((y, a), (b, c)), d) in chunks.iter_mut().zip(a.as_chunks().0).zip(bc).zip(dc) {
+            let sum = L::mul_add(va, L::load(a), L::mul_add(L::load(y), kept, zero));
+            let sum = L::mul_add(vc, L::load(c), L::mul_add(vb, L::load(b), sum));
+            *y = L::store(L::mul_add(vd, L::load(d), sum));
+        }
+        for ((((y, a), b), c), d) in rest.iter_mut().zip(&a[at..]).zip(&b[at..]).zip(&c[at..]).zip(&d[at..]) {
+            *y = L::fma(wd, *d, L::fma(wc, *c, L::fma(wb, *b, L::fma(wa, *a, *y * keep))));
+        }
         (i, keep) = (i + ROWS, 1.0);
     }
     for (i, weight) in (i..seen.end).zip(&weights[i..]) {
-        add_rows::<L, 1>(y, keep, [*weight], [values.row(i)]);
+        for (y, v) in y.iter_mut().zip(values.row(i)) {
+            *y = L::fma(*weight, *v, *y * keep);
+        }
         keep = 1.0;
-    }
-}
-
-/// y = y·keep + Σ weight·row, row after row: the bits do not depend on how many come at once.
-#[inline(always)]
-fn add_rows<L: Lanes, const R: usize>(y: &mut [f32], keep: f32, weights: [f32; R], rows: [&[f32]; R]) {
-    let width = rows[0].len();
-    let (chunks, rest) = y[..width].as_chunks_mut::<WIDTH>();
-    let whole = rows.map(|row| &row.as_chunks::<WIDTH>().0[..chunks.len()]);
-    let factors = weights.map(L::splat);
-    let (zero, kept) = (L::splat(0.0), L::splat(keep));
-    for (c, y) in chunks.iter_mut().enumerate() {
-        let mut sum = L::mul_add(L::load(y), kept, zero);
-        for r in 0..R {
-            sum = L::mul_add(factors[r], L::load(&whole[r][c]), sum);
-        }
-        *y = L::store(sum);
-    }
-    let start = width - rest.len();
-    for (j, y) in rest.iter_mut().enumerate() {
-        *y *= keep;
-        for r in 0..R {
-            *y = L::fma(weights[r], rows[r][start + j], *y);
-        }
     }
 }
 
