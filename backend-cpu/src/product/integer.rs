@@ -53,6 +53,11 @@ unsafe fn one_column<L: Lanes, W: Blocks>(weights: &Weights, column: *const u8, 
             let mut sums = L::zero();
             for block in 0..weights.values / W::VALUES {
                 let blocks = at(rows, block * W::BYTES);
+                for row in blocks {
+                    for line in (0..W::BYTES).step_by(64) {
+                        L::prefetch(row.wrapping_add(2 * weights.stride + line));
+                    }
+                }
                 let heads = [W::head::<L>(blocks[0]), W::head::<L>(blocks[1])];
                 for sub in 0..subs {
                     let piece = Piece::unpack::<W>(blocks, &heads, sub);
