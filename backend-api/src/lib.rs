@@ -13,6 +13,8 @@
 //! - [`decompose`]: composites as primitives,
 //! - [`reference`]: what each operation means,
 //! - [`decode`] and [`encode`]: what the bytes of each type mean.
+//!
+//! [`conformance`] checks a backend against the reference: anybody's, on any device.
 
 // abi_stable's derive macros place their items in anonymous constants, and name what they make after the trait.
 #![allow(non_local_definitions, non_camel_case_types)]

@@ -116,8 +116,11 @@ fn answers_for(session: &Session, case: &Case, most: u32) -> Option<u64> {
     .ok()
 }
 
-/// Memory before each step, and after the reference's.
-fn expectations(case: &Case) -> Result<Vec<(Vec<Vec<u8>>, Vec<Vec<u8>>)>, String> {
+/// Memory before a step, and after the reference's.
+type Expectation = (Vec<Vec<u8>>, Vec<Vec<u8>>);
+
+/// What each step starts from and should lead to.
+fn expectations(case: &Case) -> Result<Vec<Expectation>, String> {
     let expect = |(i, moment): (usize, &Moment)| {
         let garbage = [Garbage::NotNumbers, Garbage::Numbers][i % 2];
         let before = images(case, moment, garbage);
@@ -160,7 +163,7 @@ impl<'a> Prepared<'a> {
         case: &Case,
         path: Path,
         workspace: u64,
-        steps: &[(Vec<Vec<u8>>, Vec<Vec<u8>>)],
+        steps: &[Expectation],
     ) -> Result<Prepared<'a>, String> {
         let first = steps.iter().take(1).flat_map(|(before, _)| before);
         let buffers = first.zip(&case.wholes);

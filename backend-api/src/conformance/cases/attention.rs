@@ -202,7 +202,7 @@ fn scenes() -> Vec<Scene> {
         },
         Scene { softcap: 2.0, ..base() },
         Scene {
-            beta: 0.5,
+            beta: 0.3,
             sequences: vec![(6, 9), (40, 2)],
             ..base()
         },
@@ -408,7 +408,7 @@ fn attended(b: &mut Builder, scene: &Scene) {
 }
 
 fn params(scene: &Scene) -> [u32; 7] {
-    let scale = 1.5 / (scene.hd as f32).sqrt();
+    let scale = 1.0 / (scene.hd as f32).sqrt();
     let span = if scene.beta == 0.0 { 0 } else { 8 };
     [
         word(scale),

@@ -80,7 +80,7 @@ pub(super) fn unary(cases: &mut Cases) {
         mapped(b, &[33, 4], UnaryKind::Tanh, 40.0)
     });
     cases.add(Type::F32, "Tanh [33, 4] near 0", &[PLAIN], |b| {
-        mapped(b, &[33, 4], UnaryKind::Tanh, 1e-4)
+        mapped(b, &[33, 4], UnaryKind::Tanh, 0.02)
     });
 }
 

@@ -56,7 +56,7 @@ fn the_reference_passes_everything() {
     assert!(reasons.is_empty(), "{reasons:?}");
     for operation in Operation::ALL {
         let tally = report.table()[&(Some(operation), Some(Type::F32))];
-        assert!(tally.passed > 15, "{operation:?} {tally:?}");
+        assert!(tally.passed > 10, "{operation:?} {tally:?}");
     }
 }
 
