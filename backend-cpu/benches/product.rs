@@ -1,6 +1,6 @@
 //! Throughput of `product`, in bytes of weights a second, by type and instruction set: `cargo bench -p backend-cpu`.
 //!
-//! `decode` has one column, `prefill` 64; K and M are 2048. All bytes are 0x3c, with which scales are
+//! `decode` has one column, `prefill` 64; K and M are 2048, but in `decode_from_memory`, whose weights no cache holds. All bytes are 0x3c, with which scales are
 //! ordinary numbers in every type. All threads that the process may use take part.
 
 use std::sync::OnceLock;
@@ -22,6 +22,8 @@ use divan::{Bencher, counter::BytesCount};
 
 const K: u32 = 2048;
 const M: u32 = 2048;
+/// Rows that no cache holds.
+const MANY: u32 = 65536;
 
 const TYPES: [Type; 10] = [
     Type::Q8_0,
@@ -57,12 +59,12 @@ struct Ready {
 }
 
 impl Ready {
-    fn new(kernels: Kernels, ty: Type, columns: u32) -> Ready {
+    fn new(kernels: Kernels, ty: Type, rows: u32, columns: u32) -> Ready {
         let mut draft = Draft::new(columns, 1);
         let tensors = [
             (Role::Input, Type::F32, [K, columns, 1, 1]),
-            (Role::Weight, ty, [K, M, 1, 1]),
-            (Role::Output, Type::F32, [M, columns, 1, 1]),
+            (Role::Weight, ty, [K, rows, 1, 1]),
+            (Role::Output, Type::F32, [rows, columns, 1, 1]),
         ];
         for (role, ty, dims) in tensors {
             let tensor = Tensor::contiguous(ty, dims, 0, 0).expect("sizes are small");
@@ -129,23 +131,28 @@ fn cases() -> impl Iterator<Item = String> {
         .flat_map(move |ty| names.clone().map(move |set| format!("{ty} {set}")))
 }
 
-fn bench(bencher: Bencher<'_, '_>, case: &str, columns: u32) {
+fn bench(bencher: Bencher<'_, '_>, case: &str, rows: u32, columns: u32) {
     let (ty, set) = case.split_once(' ').expect("type and set");
     let ty = Type::ALL.into_iter().find(|t| t.name() == ty).expect("a type");
     let (_, kernels) = sets().iter().find(|s| s.0 == set).expect("a set");
-    let ready = Ready::new(*kernels, ty, columns);
-    let bytes = ty.row_bytes(K.into()).expect("whole blocks") * u64::from(M);
+    let ready = Ready::new(*kernels, ty, rows, columns);
+    let bytes = ty.row_bytes(K.into()).expect("whole blocks") * u64::from(rows);
     bencher.counter(BytesCount::new(bytes)).bench(|| ready.run(columns));
 }
 
 #[divan::bench(args = cases())]
 fn decode(bencher: Bencher<'_, '_>, case: &str) {
-    bench(bencher, case, 1);
+    bench(bencher, case, M, 1);
+}
+
+#[divan::bench(args = cases(), sample_count = 20)]
+fn decode_from_memory(bencher: Bencher<'_, '_>, case: &str) {
+    bench(bencher, case, MANY, 1);
 }
 
 #[divan::bench(args = cases(), sample_count = 10)]
 fn prefill(bencher: Bencher<'_, '_>, case: &str) {
-    bench(bencher, case, 64);
+    bench(bencher, case, M, 64);
 }
 
 fn main() {

@@ -1,22 +1,34 @@
 //! Inner loops, written once and compiled for every instruction set.
 //!
 //! A [`kernel!`] is generic over [`Lanes`]; the macro instantiates it inside a function for each set and calls the one
-//! that the device's [`Kernels`](crate::kernel_set::Kernels) name. Loops over slices vectorize there by themselves; sums
-//! keep [`WIDTH`] partial sums, in an order that depends on the length alone.
+//! that the device's [`Kernels`](crate::kernel_set::Kernels) name. Loops over slices vectorize there by themselves;
+//! sums, which may not be reordered, say their order with [`Lanes::V`]: [`WIDTH`] partial sums.
 
 use half::f16;
 
 use crate::view::Real;
 
-/// Partial sums of a reduction: enough for four registers of AVX2 or two of AVX-512.
-pub const WIDTH: usize = 32;
+/// Numbers in a [`Lanes::V`].
+pub const WIDTH: usize = 16;
 
 /// What the instruction sets do differently.
 pub trait Lanes: Copy {
+    /// [`WIDTH`] numbers.
+    type V: Copy;
     /// a·b + c, in one rounding where the set has it.
     fn fma(a: f32, b: f32, c: f32) -> f32;
-    /// 16 numbers of f16.
-    fn widen(x: &[u16; 16]) -> [f32; 16];
+    /// The number in every lane.
+    fn splat(x: f32) -> Self::V;
+    /// The numbers of a slice.
+    fn load(x: &[f32; WIDTH]) -> Self::V;
+    /// The numbers in order.
+    fn store(x: Self::V) -> [f32; WIDTH];
+    /// a·b + c in each lane, as [`Lanes::fma`].
+    fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The sum of all lanes: of the halves, of their halves, and so on.
+    fn total(x: Self::V) -> f32;
+    /// Numbers of f16.
+    fn widen(x: &[u16; WIDTH]) -> Self::V;
 }
 
 /// [`KernelSet::Scalar`](crate::kernel_set::KernelSet).
@@ -24,63 +36,166 @@ pub trait Lanes: Copy {
 pub struct Plain;
 
 impl Lanes for Plain {
+    type V = [f32; WIDTH];
+
     #[inline(always)]
     fn fma(a: f32, b: f32, c: f32) -> f32 {
         a * b + c
     }
 
     #[inline(always)]
-    fn widen(x: &[u16; 16]) -> [f32; 16] {
+    fn splat(x: f32) -> Self::V {
+        [x; WIDTH]
+    }
+
+    #[inline(always)]
+    fn load(x: &[f32; WIDTH]) -> Self::V {
+        *x
+    }
+
+    #[inline(always)]
+    fn store(x: Self::V) -> [f32; WIDTH] {
+        x
+    }
+
+    #[inline(always)]
+    fn mul_add(a: Self::V, b: Self::V, mut c: Self::V) -> Self::V {
+        for i in 0..WIDTH {
+            c[i] += a[i] * b[i];
+        }
+        c
+    }
+
+    #[inline(always)]
+    fn total(x: Self::V) -> f32 {
+        let x: [f32; 8] = std::array::from_fn(|i| x[i] + x[i + 8]);
+        let x: [f32; 4] = std::array::from_fn(|i| x[i] + x[i + 4]);
+        (x[0] + x[2]) + (x[1] + x[3])
+    }
+
+    #[inline(always)]
+    fn widen(x: &[u16; WIDTH]) -> Self::V {
         x.map(|x| f16::from_bits(x).to_f32_const())
     }
 }
 
-/// [`KernelSet::Avx2`](crate::kernel_set::KernelSet). Its functions are called from its kernels alone.
 #[cfg(target_arch = "x86_64")]
-#[derive(Clone, Copy)]
-pub struct Avx2;
+pub use x86::{Avx2, Avx512};
 
 #[cfg(target_arch = "x86_64")]
-impl Lanes for Avx2 {
-    #[inline(always)]
-    fn fma(a: f32, b: f32, c: f32) -> f32 {
-        a.mul_add(b, c)
-    }
+mod x86 {
+    use std::arch::x86_64::*;
 
-    #[inline(always)]
-    fn widen(x: &[u16; 16]) -> [f32; 16] {
-        use std::arch::x86_64::*;
-        let mut out = [0.0; 16];
-        // SAFETY: kernels of this set run only where F16C was detected; 16 halves are read, 16 floats written.
-        unsafe {
-            for i in [0, 8] {
-                let halves = _mm_loadu_si128(x.as_ptr().add(i).cast());
-                _mm256_storeu_ps(out.as_mut_ptr().add(i), _mm256_cvtph_ps(halves));
+    use super::{Lanes, WIDTH};
+
+    /// [`KernelSet::Avx2`](crate::kernel_set::KernelSet). Its functions are called from its kernels alone.
+    #[derive(Clone, Copy)]
+    pub struct Avx2;
+
+    // SAFETY, of all blocks in here: kernels of a set run only where the set was detected, and arrays have 16 entries.
+
+    impl Lanes for Avx2 {
+        type V = [__m256; 2];
+
+        #[inline(always)]
+        fn fma(a: f32, b: f32, c: f32) -> f32 {
+            a.mul_add(b, c)
+        }
+
+        #[inline(always)]
+        fn splat(x: f32) -> Self::V {
+            // SAFETY: see above.
+            unsafe { [_mm256_set1_ps(x); 2] }
+        }
+
+        #[inline(always)]
+        fn load(x: &[f32; WIDTH]) -> Self::V {
+            // SAFETY: see above.
+            unsafe { [_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))] }
+        }
+
+        #[inline(always)]
+        fn store(x: Self::V) -> [f32; WIDTH] {
+            // SAFETY: two registers of 8 numbers, in memory as an array of 16.
+            unsafe { std::mem::transmute(x) }
+        }
+
+        #[inline(always)]
+        fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+            // SAFETY: see above.
+            unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+        }
+
+        #[inline(always)]
+        fn total(x: Self::V) -> f32 {
+            // SAFETY: see above.
+            unsafe {
+                let x = _mm256_add_ps(x[0], x[1]);
+                let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+                let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+                _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
             }
         }
-        out
-    }
-}
 
-/// [`KernelSet::Avx512`](crate::kernel_set::KernelSet). Its functions are called from its kernels alone.
-#[cfg(target_arch = "x86_64")]
-#[derive(Clone, Copy)]
-pub struct Avx512;
-
-#[cfg(target_arch = "x86_64")]
-impl Lanes for Avx512 {
-    #[inline(always)]
-    fn fma(a: f32, b: f32, c: f32) -> f32 {
-        a.mul_add(b, c)
+        #[inline(always)]
+        fn widen(x: &[u16; WIDTH]) -> Self::V {
+            // SAFETY: see above.
+            unsafe {
+                [
+                    _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast())),
+                    _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().add(8).cast())),
+                ]
+            }
+        }
     }
 
-    #[inline(always)]
-    fn widen(x: &[u16; 16]) -> [f32; 16] {
-        use std::arch::x86_64::*;
-        let mut out = [0.0; 16];
-        // SAFETY: kernels of this set run only where AVX-512 F was detected; 16 halves are read, 16 floats written.
-        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast()))) };
-        out
+    /// [`KernelSet::Avx512`](crate::kernel_set::KernelSet). Its functions are called from its kernels alone.
+    #[derive(Clone, Copy)]
+    pub struct Avx512;
+
+    impl Lanes for Avx512 {
+        type V = __m512;
+
+        #[inline(always)]
+        fn fma(a: f32, b: f32, c: f32) -> f32 {
+            a.mul_add(b, c)
+        }
+
+        #[inline(always)]
+        fn splat(x: f32) -> Self::V {
+            // SAFETY: see above.
+            unsafe { _mm512_set1_ps(x) }
+        }
+
+        #[inline(always)]
+        fn load(x: &[f32; WIDTH]) -> Self::V {
+            // SAFETY: see above.
+            unsafe { _mm512_loadu_ps(x.as_ptr()) }
+        }
+
+        #[inline(always)]
+        fn store(x: Self::V) -> [f32; WIDTH] {
+            // SAFETY: a register of 16 numbers, in memory as an array of 16.
+            unsafe { std::mem::transmute(x) }
+        }
+
+        #[inline(always)]
+        fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+            // SAFETY: see above.
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+
+        #[inline(always)]
+        fn total(x: Self::V) -> f32 {
+            // SAFETY: see above.
+            unsafe { _mm512_reduce_add_ps(x) }
+        }
+
+        #[inline(always)]
+        fn widen(x: &[u16; WIDTH]) -> Self::V {
+            // SAFETY: see above.
+            unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())) }
+        }
     }
 }
 
@@ -120,39 +235,42 @@ macro_rules! kernel {
 }
 pub(crate) use kernel;
 
-/// Adds up `term(x)` over a slice.
+/// The lanes of numbers of a slice, and zeros where it ends before them.
 #[inline(always)]
-pub fn sum<T: Copy>(x: &[T], term: impl Fn(T, f32) -> f32) -> f32 {
-    let mut lanes = [0.0f32; WIDTH];
-    let (chunks, rest) = x.as_chunks::<WIDTH>();
-    for chunk in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane = term(x, *lane);
-        }
-    }
-    for (lane, &x) in lanes.iter_mut().zip(rest) {
-        *lane = term(x, *lane);
-    }
-    total(lanes)
+pub fn padded<L: Lanes>(x: &[f32]) -> L::V {
+    let mut lanes = [0.0; WIDTH];
+    lanes[..x.len()].copy_from_slice(x);
+    L::load(&lanes)
 }
 
-/// The sum of partial sums, in halves.
+/// Adds up over a slice what `add(x, sum)` adds of each of its numbers, which is nothing for 0.
 #[inline(always)]
-pub fn total<const N: usize>(mut lanes: [f32; N]) -> f32 {
-    let mut n = N / 2;
-    while n > 0 {
-        for i in 0..n {
-            lanes[i] += lanes[i + n];
+fn accumulate<L: Lanes>(x: &[f32], add: impl Fn(L::V, L::V) -> L::V) -> f32 {
+    let mut sums = [L::splat(0.0); 4];
+    let (blocks, rest) = x.as_chunks::<{ 4 * WIDTH }>();
+    for block in blocks {
+        for (sum, x) in sums.iter_mut().zip(block.as_chunks().0) {
+            *sum = add(L::load(x), *sum);
         }
-        n /= 2;
     }
-    lanes[0]
+    for (sum, x) in sums.iter_mut().zip(rest.chunks(WIDTH)) {
+        *sum = add(padded::<L>(x), *sum);
+    }
+    let one = L::splat(1.0);
+    let (a, b) = (L::mul_add(sums[0], one, sums[2]), L::mul_add(sums[1], one, sums[3]));
+    L::total(L::mul_add(a, one, b))
+}
+
+/// Σ x.
+#[inline(always)]
+pub fn sum<L: Lanes>(x: &[f32]) -> f32 {
+    accumulate::<L>(x, |x, sum| L::mul_add(x, L::splat(1.0), sum))
 }
 
 /// Σ x².
 #[inline(always)]
 pub fn squares<L: Lanes>(x: &[f32]) -> f32 {
-    sum(x, |x, lane| L::fma(x, x, lane))
+    accumulate::<L>(x, |x, sum| L::mul_add(x, x, sum))
 }
 
 /// y += a·x.
@@ -214,7 +332,7 @@ mod tests {
 
     kernel! {
         fn halves(x: &[[u16; 16]], out: &mut [[f32; 16]]) {
-            x.iter().zip(out).for_each(|(x, out)| *out = L::widen(x));
+            x.iter().zip(out).for_each(|(x, out)| *out = L::store(L::widen(x)));
         }
     }
 

@@ -104,15 +104,16 @@ pub fn rms_match(context: &Context<'_>, operands: &Operands<'_>) {
 }
 
 kernel! {
-    /// y = max(y − (μ + s·σ), 0), σ from a second pass.
+    /// y = max(y − (μ + s·σ), 0). The first value is taken off before the mean: where the mean is far from 0, its
+    /// rounding would cost the deviations their digits.
     fn keep_largest(y: &mut [f32], s: f32) {
         let n = y.len() as f32;
-        let mean = sum(y, |y, lane| lane + y) / n;
-        let variance = sum(y, |y, lane| L::fma(y - mean, y - mean, lane)) / n;
-        let threshold = mean + s * variance.sqrt();
-        for y in y {
-            *y = (*y - threshold).max(0.0);
-        }
+        let first = y[0];
+        y.iter_mut().for_each(|y| *y -= first);
+        let mean = sum::<L>(y) / n;
+        y.iter_mut().for_each(|y| *y -= mean);
+        let threshold = s * (squares::<L>(y) / n).sqrt();
+        y.iter_mut().for_each(|y| *y = (*y - threshold).max(0.0));
     }
 }
 

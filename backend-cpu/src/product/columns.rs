@@ -1,18 +1,24 @@
 //! Activations in 8 bits: what the integer kernels take as columns.
 //!
-//! A column of K values has K codes, then for every 32 of them a [`Record`]. Codes are x/scale to nearest, even where it
-//! is a tie, and go from −127 to 127. The sums let a product take its weights' minima into account:
-//! Σ (s·w − m)·x = s·Σ w·x − m·Σ x.
+//! A column of K values is K/32 [`Block`]s. Codes are x/scale to nearest, even where it is a tie, and go from −127 to 127.
+//! The sums let a product take its weights' minima into account: Σ (s·w − m)·x = s·Σ w·x − m·Σ x.
 
 use super::lanes::Lanes;
 
-/// The scale of 32 codes, and scale/4 times the sum of the first 16 and of the last 16: a quarter, because
-/// [`Lanes::alternate`] has each of a pair four times.
-pub(super) type Record = [f32; 3];
+/// 32 values. Codes and scale lie side by side, so that a kernel needs one address a column.
+#[repr(C)]
+struct Block {
+    codes: [i8; 32],
+    scale: f32,
+    /// scale/4 times the sum of the first 16 codes and of the last 16: a quarter, because [`Lanes::alternate`] has each
+    /// of a pair four times.
+    sums: [f32; 2],
+    reserved: f32,
+}
 
 /// Bytes of a column of `values` values, a multiple of 32, in an array of columns.
 pub(super) const fn column_bytes(values: usize) -> usize {
-    (values + values / 32 * size_of::<Record>()).next_multiple_of(64)
+    (values / 32 * size_of::<Block>()).next_multiple_of(64)
 }
 
 /// A block whose largest magnitude is below this counts as zeros: its reciprocal would not be finite.
@@ -24,33 +30,36 @@ const TINY: f32 = 1e-30;
 /// `to` has that many bytes, aligned for f32.
 #[inline(always)]
 pub(super) unsafe fn quantize(x: &[f32], to: *mut u8) {
-    let (blocks, _) = x.as_chunks::<32>();
-    for (i, block) in blocks.iter().enumerate() {
-        let mut codes = [0i8; 32];
-        let record = quantize_block(block, &mut codes);
-        // SAFETY: block i's codes and record lie in the column; K is a multiple of 4, so that records are aligned.
-        unsafe {
-            to.add(32 * i).cast::<[i8; 32]>().write(codes);
-            to.add(x.len()).cast::<Record>().add(i).write(record);
-        }
+    for (i, block) in x.as_chunks::<32>().0.iter().enumerate() {
+        // SAFETY: block i lies in the column.
+        unsafe { to.cast::<Block>().add(i).write(Block::of(block)) };
     }
 }
 
-#[inline(always)]
-fn quantize_block(x: &[f32; 32], codes: &mut [i8; 32]) -> Record {
-    // 1.5·2^23: adding it leaves the nearest whole number in the low bits.
-    const MAGIC: f32 = 12_582_912.0;
-    let largest = largest(x);
-    if largest < TINY {
-        return [0.0; 3];
+impl Block {
+    #[inline(always)]
+    fn of(x: &[f32; 32]) -> Block {
+        // 1.5·2^23: adding it leaves the nearest whole number in the low bits.
+        const MAGIC: f32 = 12_582_912.0;
+        let largest = largest(x);
+        let (scale, inverse) = if largest < TINY {
+            (0.0, 0.0)
+        } else {
+            (largest / 127.0, 127.0 / largest)
+        };
+        let mut codes = [0; 32];
+        for (code, x) in codes.iter_mut().zip(x) {
+            *code = (x * inverse + MAGIC).to_bits() as i8;
+        }
+        let sum = |half: &[i8]| half.iter().map(|&c| i32::from(c)).sum::<i32>() as f32;
+        let quarter = scale * 0.25;
+        Block {
+            codes,
+            scale,
+            sums: [quarter * sum(&codes[..16]), quarter * sum(&codes[16..])],
+            reserved: 0.0,
+        }
     }
-    let (scale, inverse) = (largest / 127.0, 127.0 / largest);
-    for (code, x) in codes.iter_mut().zip(x) {
-        *code = (x * inverse + MAGIC).to_bits() as i8;
-    }
-    let sum = |half: &[i8]| half.iter().map(|&c| i32::from(c)).sum::<i32>() as f32;
-    let quarter = scale * 0.25;
-    [scale, quarter * sum(&codes[..16]), quarter * sum(&codes[16..])]
 }
 
 /// The largest magnitude. Bits of magnitudes are ordered as these, and above them infinity and NaN, which so show in the
@@ -61,29 +70,29 @@ fn largest(x: &[f32; 32]) -> f32 {
     f32::from_bits(x.iter().map(magnitude).fold(0, u32::max))
 }
 
-/// 32 values of a column.
-pub(super) struct Block<L: Lanes> {
+/// 32 values of a column, in registers.
+pub(super) struct Loaded<L: Lanes> {
     /// The codes, for both rows.
     pub codes: L::Bytes,
     /// Their scale.
     pub scale: L::Floats,
-    record: *const Record,
+    sums: *const [f32; 2],
 }
 
-impl<L: Lanes> Block<L> {
-    /// Block `i` of a column of `values` values.
+impl<L: Lanes> Loaded<L> {
+    /// Block `i` of a column.
     ///
     /// # Safety
-    /// As [`Lanes`]; the column is whole.
+    /// As [`Lanes`]; the column has the block.
     #[inline(always)]
-    pub unsafe fn load(column: *const u8, values: usize, i: usize) -> Block<L> {
+    pub unsafe fn load(column: *const u8, i: usize) -> Loaded<L> {
         // SAFETY: the caller's promise.
         unsafe {
-            let record = column.add(values).cast::<Record>().add(i);
-            Block {
-                codes: L::both(column.add(32 * i)),
-                scale: L::splat((*record)[0]),
-                record,
+            let block = column.cast::<Block>().add(i);
+            Loaded {
+                codes: L::both(block.cast()),
+                scale: L::splat((*block).scale),
+                sums: &raw const (*block).sums,
             }
         }
     }
@@ -94,10 +103,7 @@ impl<L: Lanes> Block<L> {
     /// As [`Lanes`].
     #[inline(always)]
     pub unsafe fn sums(&self) -> L::Floats {
-        // SAFETY: the record was readable when the block was loaded, and the column stays.
-        unsafe {
-            let [_, a, b] = *self.record;
-            L::alternate([a, b], [a, b])
-        }
+        // SAFETY: the block was readable when it was loaded, and the column stays.
+        unsafe { L::alternate(*self.sums, *self.sums) }
     }
 }

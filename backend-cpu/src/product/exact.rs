@@ -163,7 +163,6 @@ impl<L: Lanes, W: Decode> Path<L> for Exact<W> {
     unsafe fn add<const N: usize>(
         chunk: &Chunk,
         columns: &[*const u8; N],
-        _: usize,
         range: Range<usize>,
         sums: &mut [[L::Floats; 2]; N],
     ) {

@@ -4,7 +4,7 @@ use std::{marker::PhantomData, ops::Range};
 
 use super::{
     blocks::{Blocks, Coding, Piece, unpack},
-    columns::Block,
+    columns::Loaded,
     kernel::{CHUNK, Path, TILE_COLUMNS, Tile, Weights, place, tiled},
     lanes::{Lanes, Rows, at},
 };
@@ -30,7 +30,7 @@ pub(super) unsafe fn product<L: Lanes, W: Blocks, const N: usize>(
 
 /// Adds 32 products to the sums: the one place where they are made, so that a column has the same bits everywhere.
 #[inline(always)]
-unsafe fn step<L: Lanes, C: Coding>(sums: L::Floats, w: &Piece<L>, x: &Block<L>) -> L::Floats {
+unsafe fn step<L: Lanes, C: Coding>(sums: L::Floats, w: &Piece<L>, x: &Loaded<L>) -> L::Floats {
     // SAFETY: the caller's promise.
     unsafe {
         let sums = L::fma(C::dot::<L>(w.codes, x.codes), L::mul(w.scale, x.scale), sums);
@@ -53,10 +53,15 @@ unsafe fn one_column<L: Lanes, W: Blocks>(weights: &Weights, column: *const u8, 
             let mut sums = L::zero();
             for block in 0..weights.values / W::VALUES {
                 let blocks = at(rows, block * W::BYTES);
+                for row in blocks {
+                    for line in (0..W::BYTES).step_by(64) {
+                        L::prefetch(row.wrapping_add(2 * weights.stride + line));
+                    }
+                }
                 let heads = [W::head::<L>(blocks[0]), W::head::<L>(blocks[1])];
                 for sub in 0..subs {
                     let piece = Piece::unpack::<W>(blocks, &heads, sub);
-                    let x = Block::load(column, weights.values, block * subs + sub);
+                    let x = Loaded::load(column, block * subs + sub);
                     sums = step::<L, W::Codes>(sums, &piece, &x);
                 }
             }
@@ -97,14 +102,13 @@ impl<L: Lanes, W: Blocks> Path<L> for Integer<W> {
     unsafe fn add<const N: usize>(
         chunk: &Self::Chunk,
         columns: &[*const u8; N],
-        values: usize,
         range: Range<usize>,
         sums: &mut [L::Floats; N],
     ) {
         let mut local = *sums;
         for (i, piece) in (range.start / 32..range.end / 32).zip(chunk) {
             for (sums, column) in local.iter_mut().zip(columns) {
-                *sums = step::<L, W::Codes>(*sums, piece, &Block::load(*column, values, i));
+                *sums = step::<L, W::Codes>(*sums, piece, &Loaded::load(*column, i));
             }
         }
         *sums = local;

@@ -10,11 +10,12 @@ use backend_api::{
 
 use super::{
     columns::column_bytes,
-    gate::Gating,
     kernel::{Kernel, TILE_ROWS},
     select::{Selected, Way, select},
 };
 use crate::{
+    kernel_set::Kernels,
+    ops::GateFunction,
     program::{Context, Operands},
     view::View,
 };
@@ -112,6 +113,14 @@ impl Layout {
     }
 }
 
+fn gate(operands: &Operands<'_>) -> GateFunction {
+    GateFunction::new(
+        operands.word(word::gated_product::KIND),
+        operands.f32(word::gated_product::ALPHA),
+        operands.f32(word::gated_product::LIMIT),
+    )
+}
+
 /// One of the weights.
 #[derive(Clone, Copy)]
 pub(super) struct Part<'a> {
@@ -146,12 +155,14 @@ pub(super) struct Job<'a> {
     /// The experts' ids, [k, T].
     pub ids: Option<&'a View>,
     /// How gate and up, the two parts, are combined.
-    pub gating: Option<Gating>,
+    pub gating: Option<GateFunction>,
     /// r, [M, T].
     pub residual: Option<&'a View>,
     /// [M, T] or [M, k, T].
     pub output: &'a View,
-    /// The kernels.
+    /// What the machine has.
+    pub kernels: Kernels,
+    /// The product's kernels for it.
     pub selected: Selected,
     /// The workspace.
     pub layout: Layout,
@@ -188,9 +199,10 @@ impl<'a> Job<'a> {
         Some(Job {
             x,
             ids,
-            gating: if roles.gated { Some(Gating::of(operands)?) } else { None },
+            gating: roles.gated.then(|| gate(operands)),
             residual: roles.residual.and_then(|r| operands.optional(r)),
             output: operands.output(),
+            kernels: context.kernels,
             selected,
             layout: Layout::of(x.dims(), quantized, ids.map(|ids| (ids.dims(), experts)))?,
             parts,
@@ -203,7 +215,7 @@ impl<'a> Job<'a> {
     }
 
     /// Gate and up.
-    pub fn gate_and_up(&self) -> Option<(Gating, &Part<'a>, &Part<'a>)> {
+    pub fn gate_and_up(&self) -> Option<(GateFunction, &Part<'a>, &Part<'a>)> {
         Some((self.gating?, self.parts[0].as_ref()?, self.parts[1].as_ref()?))
     }
 

@@ -65,11 +65,10 @@ pub(super) trait Path<L: Lanes> {
     unsafe fn zero() -> Self::Sums;
     /// Unpacks `count` ≤ [`CHUNK`] values of two rows from `first`, a multiple of [`CHUNK`].
     unsafe fn unpack(rows: Rows, first: usize, count: usize, chunk: &mut Self::Chunk);
-    /// Adds the products of these values with columns of `values` values.
+    /// Adds the products of these values.
     unsafe fn add<const N: usize>(
         chunk: &Self::Chunk,
         columns: &[*const u8; N],
-        values: usize,
         range: Range<usize>,
         sums: &mut [Self::Sums; N],
     );
@@ -99,7 +98,7 @@ pub(super) unsafe fn tiled<L: Lanes, P: Path<L>, const N: usize, const COLUMNS: 
                 P::unpack(weights.pair(pair), first, range.len(), &mut chunk);
                 let groups = sums.as_chunks_mut::<N>().0.iter_mut();
                 for (i, sums) in groups.take(columns.len().div_ceil(N)).enumerate() {
-                    P::add(&chunk, &group(columns, i * N), weights.values, range.clone(), sums);
+                    P::add(&chunk, &group(columns, i * N), range.clone(), sums);
                 }
             }
         }

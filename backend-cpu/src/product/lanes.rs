@@ -37,6 +37,8 @@ pub(super) trait Lanes {
     /// Two rows of 8 sums, or 16 values.
     type Floats: Copy;
 
+    /// Asks for the cache line at an address, which need not be readable.
+    fn prefetch(_at: *const u8) {}
     /// Sixteen zeros.
     unsafe fn zero() -> Self::Floats;
     /// Sixteen times `a`.

@@ -10,7 +10,6 @@ mod blocks;
 mod calls;
 mod columns;
 mod exact;
-mod gate;
 mod integer;
 mod job;
 mod kernel;

@@ -7,7 +7,10 @@ use super::{
     kernel::{TILE_COLUMNS, TILE_ROWS, Tile, Weights},
     select::Way,
 };
-use crate::program::{Context, Workspace};
+use crate::{
+    ops::gate_by,
+    program::{Context, Workspace},
+};
 
 /// Values that a thread should have to quantize before another one is asked to help.
 const VALUES_A_THREAD: usize = 1 << 14;
@@ -179,9 +182,8 @@ impl Job<'_> {
         multiply(part, expert, rows.clone(), columns, tile);
         if let Some((gating, _, up)) = self.gate_and_up() {
             multiply(up, expert, rows.clone(), columns, other);
-            for (gates, ups) in tile[..columns.count].iter_mut().zip(other) {
-                gating.apply(&mut gates[..rows.len()], ups);
-            }
+            let [gates, ups] = [&mut *tile, other].map(|tile| tile[..columns.count].as_flattened_mut());
+            gate_by(self.kernels, gates, ups, gating);
         }
         let first = part.first + rows.start;
         for (values, place) in tile.iter_mut().zip(columns.places).take(columns.count) {

@@ -67,7 +67,7 @@ kernel! {
         let halves = bytes.as_chunks::<2>().0;
         let (sixteens, last) = halves.as_chunks::<16>();
         for (out, halves) in chunks.iter_mut().zip(sixteens) {
-            *out = L::widen(&halves.map(u16::from_le_bytes));
+            *out = L::store(L::widen(&halves.map(u16::from_le_bytes)));
         }
         for (out, half) in rest.iter_mut().zip(last) {
             *out = f16::from_le_bytes(*half).to_f32();

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::cells::Cells;
 use crate::{
-    lanes::{Lanes, exp, kernel, sum, tanh, total},
+    lanes::{Lanes, WIDTH, exp, kernel, padded, sum, tanh},
     view::{PackedF32, Real},
 };
 
@@ -72,7 +72,7 @@ kernel! {
         for z in &mut weights {
             *z = exp::<L>(*z - highest);
         }
-        set_ends(state, highest, weight * keep + sum(&weights, |w, lane| lane + w));
+        set_ends(state, highest, weight * keep + sum::<L>(&weights));
         add_values::<L>(state, keep, &weights, values, seen);
     }
 }
@@ -85,36 +85,42 @@ const ROWS: usize = 4;
 fn score<L: Lanes>(z: &mut [f32; CHUNK], q: &[f32], keys: Cells<'_>, seen: Range<usize>) {
     let mut i = seen.start;
     while i + ROWS <= seen.end {
-        let rows = [0, 1, 2, 3].map(|r| keys.row(i + r));
-        z[i..i + ROWS].copy_from_slice(&dots::<L, ROWS>(q, rows));
+        let rows = [keys.row(i), keys.row(i + 1), keys.row(i + 2), keys.row(i + 3)];
+        z[i..i + ROWS].copy_from_slice(&dots::<L>(q, rows));
         i += ROWS;
     }
     for (i, z) in (i..seen.end).zip(&mut z[i..]) {
-        [*z] = dots::<L, 1>(q, [keys.row(i)]);
+        [*z, ..] = dots::<L>(q, [keys.row(i), &[], &[], &[]]);
     }
 }
 
-/// Products of a query and several keys; each one's bits do not depend on the others.
+/// Products of a query and several keys, of which those after the first may be empty; each one's bits do not depend on
+/// the others.
 #[inline(always)]
-fn dots<L: Lanes, const R: usize>(q: &[f32], rows: [&[f32]; R]) -> [f32; R] {
-    let mut lanes = [[0.0f32; 16]; R];
-    let (chunks, rest) = q.as_chunks::<16>();
-    for (c, q) in chunks.iter().enumerate() {
-        for (lanes, row) in lanes.iter_mut().zip(rows) {
-            add_products::<L>(lanes, q, &row[16 * c..16 * c + 16]);
+fn dots<L: Lanes>(q: &[f32], rows: [&[f32]; ROWS]) -> [f32; ROWS] {
+    let [a, b, c, d] = rows;
+    let [mut sa, mut sb, mut sc, mut sd] = [L::splat(0.0); ROWS];
+    let (chunks, rest) = q.as_chunks::<WIDTH>();
+    if b.is_empty() {
+        for (q, a) in chunks.iter().zip(a.as_chunks().0) {
+            sa = L::mul_add(L::load(q), L::load(a), sa);
+        }
+    } else {
+        let (bc, dc) = (b.as_chunks().0.iter().zip(c.as_chunks().0), d.as_chunks().0);
+        for (((q, a), (b, c)), d) in chunks.iter().zip(a.as_chunks().0).zip(bc).zip(dc) {
+            let q = L::load(q);
+            sa = L::mul_add(q, L::load(a), sa);
+            sb = L::mul_add(q, L::load(b), sb);
+            sc = L::mul_add(q, L::load(c), sc);
+            sd = L::mul_add(q, L::load(d), sd);
         }
     }
-    for (lanes, row) in lanes.iter_mut().zip(rows) {
-        add_products::<L>(lanes, rest, &row[16 * chunks.len()..]);
+    if !rest.is_empty() {
+        let (q, at) = (padded::<L>(rest), q.len() - rest.len());
+        let last = |row: &[f32], sum| L::mul_add(q, padded::<L>(row.get(at..).unwrap_or(&[])), sum);
+        (sa, sb, sc, sd) = (last(a, sa), last(b, sb), last(c, sc), last(d, sd));
     }
-    lanes.map(total)
-}
-
-#[inline(always)]
-fn add_products<L: Lanes>(lanes: &mut [f32; 16], q: &[f32], k: &[f32]) {
-    for ((lane, q), k) in lanes.iter_mut().zip(q).zip(k) {
-        *lane = L::fma(*q, *k, *lane);
-    }
+    [L::total(sa), L::total(sb), L::total(sc), L::total(sd)]
 }
 
 /// y = y·keep + Σ weight·v, cell after cell.
@@ -122,9 +128,19 @@ fn add_products<L: Lanes>(lanes: &mut [f32; 16], q: &[f32], k: &[f32]) {
 fn add_values<L: Lanes>(y: &mut [f32], keep: f32, weights: &[f32; CHUNK], values: Cells<'_>, seen: Range<usize>) {
     let (mut i, mut keep) = (seen.start, keep);
     while i + ROWS <= seen.end {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|r| values.row(i + r));
-        let [wa, wb, wc, wd] = [0, 1, 2, 3].map(|r| weights[i + r]);
-        for ((((y, a), b), c), d) in y.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+        let [a, b, c, d] = [values.row(i), values.row(i + 1), values.row(i + 2), values.row(i + 3)];
+        let (wa, wb, wc, wd) = (weights[i], weights[i + 1], weights[i + 2], weights[i + 3]);
+        let (va, vb, vc, vd) = (L::splat(wa), L::splat(wb), L::splat(wc), L::splat(wd));
+        let (zero, kept) = (L::splat(0.0), L::splat(keep));
+        let (chunks, rest) = y[..a.len()].as_chunks_mut::<WIDTH>();
+        let at = WIDTH * chunks.len();
+        let (bc, dc) = (b.as_chunks().0.iter().zip(c.as_chunks().0), d.as_chunks().0);
+        for (((y, a), (b, c)), d) in chunks.iter_mut().zip(a.as_chunks().0).zip(bc).zip(dc) {
+            let sum = L::mul_add(va, L::load(a), L::mul_add(L::load(y), kept, zero));
+            let sum = L::mul_add(vc, L::load(c), L::mul_add(vb, L::load(b), sum));
+            *y = L::store(L::mul_add(vd, L::load(d), sum));
+        }
+        for ((((y, a), b), c), d) in rest.iter_mut().zip(&a[at..]).zip(&b[at..]).zip(&c[at..]).zip(&d[at..]) {
             *y = L::fma(wd, *d, L::fma(wc, *c, L::fma(wb, *b, L::fma(wa, *a, *y * keep))));
         }
         (i, keep) = (i + ROWS, 1.0);

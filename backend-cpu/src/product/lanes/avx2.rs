@@ -42,6 +42,12 @@ impl Lanes for Avx2 {
     type Floats = [__m256; 2];
 
     #[inline(always)]
+    fn prefetch(at: *const u8) {
+        // SAFETY: a prefetch takes any address, and every x86-64 processor has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
+
+    #[inline(always)]
     unsafe fn zero() -> [__m256; 2] {
         [_mm256_setzero_ps(); 2]
     }

@@ -126,7 +126,9 @@ impl Lanes for Scalar {
     #[inline(always)]
     unsafe fn load32(rows: Rows) -> [u8; 64] {
         let rows = rows.map(|row| row.cast::<[u8; 32]>().read_unaligned());
-        each!(0; 64, i => rows[i / 32][i % 32])
+        let mut out = [0; 64];
+        out.as_chunks_mut().0.copy_from_slice(&rows);
+        out
     }
 
     #[inline(always)]
@@ -136,8 +138,14 @@ impl Lanes for Scalar {
 
     #[inline(always)]
     unsafe fn nibbles16(rows: Rows) -> [u8; 64] {
-        let rows = rows.map(|row| row.cast::<[u8; 16]>().read_unaligned());
-        each!(0; 64, i => rows[i / 32][i % 16] >> (4 * (i / 16 % 2)) & 15)
+        let mut out = [0; 64];
+        for (out, row) in out.as_chunks_mut::<32>().0.iter_mut().zip(rows) {
+            let bytes = row.cast::<[u8; 16]>().read_unaligned();
+            let (low, high) = out.split_at_mut(16);
+            low.copy_from_slice(&each!(0; 16, i => bytes[i] & 15));
+            high.copy_from_slice(&each!(0; 16, i => bytes[i] >> 4));
+        }
+        out
     }
 
     #[inline(always)]

@@ -1,5 +1,7 @@
 //! The kernels alone: every type, instruction set and way against f64 sums of decoded weights.
 
+mod nodes;
+
 use backend_api::{decode::decode_row, types::Type};
 
 use super::{
