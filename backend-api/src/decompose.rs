@@ -277,3 +277,101 @@ impl Parts<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{graph::Symbol, testing::Bench};
+
+    fn names(nodes: &[Node]) -> Vec<&'static str> {
+        nodes
+            .iter()
+            .map(|n| Operation::from_id(n.operation).unwrap().name())
+            .collect()
+    }
+
+    /// The parts of a gated product of experts with both biases over T = 3 tokens, one level and all.
+    fn experts(biases: bool) -> (Bench, Vec<Node>, Vec<Node>) {
+        let mut b = Bench::new(3, 1);
+        let (x, w, ids) = (
+            b.values(&[2, 1, 3], &[]),
+            b.weight(&[2, 4, 5], &[]),
+            b.ids(&[2, 3], &[]),
+        );
+        let (bias, y) = (b.values(&[4, 5], &[]), b.blank(&[4, 2, 3]));
+        b.tokens(&[(x, 2), (ids, 1), (y, 2)]);
+        let bias = if biases { bias } else { ABSENT };
+        let composite = Node::new(Operation::GatedExpertProduct.id(), &[x, w, w, ids, bias, bias], y).with(0, 1);
+        let once = unfold(&mut b.draft.clone(), &composite).unwrap().unwrap();
+        let all = decompose(&mut b.draft, &composite).unwrap().unwrap();
+        (b, once, all)
+    }
+
+    #[test]
+    fn nested_composites_come_down_to_primitives() {
+        let (_, once, all) = experts(true);
+        assert_eq!(names(&once), ["expert_product_add", "expert_product_add", "gated"]);
+        let half = ["expert_product", "rows", "add"];
+        assert_eq!(names(&all), [&half[..], &half, &["gated"]].concat());
+        let (_, once, all) = experts(false);
+        assert_eq!(
+            (names(&once), once),
+            (vec!["expert_product", "expert_product", "gated"], all)
+        );
+    }
+
+    #[test]
+    fn temporaries_are_activations_of_the_outputs_symbol() {
+        let (b, _, all) = experts(true);
+        let output = b.draft.tensors[all[6].output as usize];
+        for node in &all[..6] {
+            let temporary = b.draft.tensors[node.output as usize];
+            assert_eq!(
+                (temporary.symbol, temporary.axis, temporary.dims),
+                (Symbol::Tokens as u8, 2, output.dims)
+            );
+            let buffer = b.draft.buffers[temporary.buffer as usize];
+            assert_eq!((buffer.role, buffer.bytes), (Role::Activation as u32, 4 * 4 * 2 * 3));
+        }
+    }
+
+    #[test]
+    fn parts_are_proper_nodes_that_keep_the_precision() {
+        let (b, _, all) = experts(true);
+        for node in &all {
+            validate::node(&b.draft.graph(), node).unwrap();
+        }
+        assert_eq!([all[0].params[0], all[3].params[0]], [1, 1]);
+    }
+
+    #[test]
+    fn a_primitive_has_no_parts_and_a_broken_node_no_decomposition() {
+        let mut b = Bench::new(1, 1);
+        let x = b.values(&[2], &[]);
+        let draft = b.draft.clone();
+        assert_eq!(
+            decompose(&mut b.draft, &Node::new(Operation::Unary.id(), &[x], x)),
+            Ok(None)
+        );
+        assert!(decompose(&mut b.draft, &Node::new(Operation::NormAdd.id(), &[x], x)).is_err());
+        assert_eq!(b.draft, draft);
+    }
+
+    #[test]
+    fn products_write_into_views_of_the_output() {
+        let mut b = Bench::new(2, 1);
+        let (x, w, bias) = (b.values(&[2, 2], &[]), b.weight(&[2, 3], &[]), b.values(&[3], &[]));
+        let y = b.blank(&[6, 2]);
+        let composite = Node::new(Operation::Products.id(), &[x, w, ABSENT, w, bias], y);
+        let buffers = b.draft.buffers.len();
+        let parts = decompose(&mut b.draft, &composite).unwrap().unwrap();
+        assert_eq!(names(&parts), ["product", "product", "add"]);
+        assert_eq!(b.draft.buffers.len(), buffers);
+        let [first, second] = [0, 1].map(|i| b.draft.tensors[parts[i].output as usize]);
+        assert_eq!(
+            (first.buffer, second.buffer),
+            (first.buffer, b.draft.tensors[y as usize].buffer)
+        );
+        assert_eq!((second.offset - first.offset, second.strides[1]), (12, 24));
+    }
+}

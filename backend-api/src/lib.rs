@@ -19,6 +19,7 @@
 
 pub use abi_stable;
 
+pub mod conformance;
 pub mod contract;
 pub mod decode;
 pub mod decompose;
@@ -32,5 +33,8 @@ pub mod plugin;
 pub mod reference;
 pub mod types;
 pub mod validate;
+
+#[cfg(test)]
+mod testing;
 
 pub use error::{BackendError, Result};

@@ -4,6 +4,8 @@
 //! that an output may replace.
 
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
