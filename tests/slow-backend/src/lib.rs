@@ -5,7 +5,7 @@
 //! device, and says so.
 //!
 //! - this file: who we are, and what is here,
-//! - `memory`: buffers, which are vectors of bytes,
+//! - `memory`: buffers, which are vectors of bytes, and the tensors that lie in them,
 //! - `device`: an open device, which keeps memory and programs,
 //! - `operations`: what we serve, and how it is computed.
 
@@ -62,7 +62,7 @@ impl Backend for Slow {
     // Asked for every node before anything is allocated, also when no device is open: the answer may depend on nothing
     // but the arguments.
     fn supports(_device: &DeviceInfo, graph: &Graph<'_>, node: &Node) -> Result<()> {
-        operations::check(graph, node).map(|_| ())
+        operations::check(graph, node)
     }
 
     // `workspace`, `weight`, `memory` and `query` have defaults that suit us: no scratch memory, weights as they lie in

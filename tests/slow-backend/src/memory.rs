@@ -1,4 +1,4 @@
-//! Buffers: vectors of bytes behind handles.
+//! Buffers, which are vectors of bytes, and the tensors that lie in them.
 
 use std::{
     ops::Range,
@@ -8,10 +8,17 @@ use std::{
     },
 };
 
-use backend_api::{BackendError, Result, contract::BufferId, plugin::Handles};
+use backend_api::{
+    BackendError, Result,
+    contract::{Binding, BufferId},
+    decode::decode_row,
+    encode::encode_row,
+    graph::Tensor,
+    plugin::Handles,
+    types::Type,
+};
 
-/// Bytes that the device has. The host plans with this number, so it must be one that can be kept: a plan that fits
-/// never fails later.
+/// Bytes that the device has. The host plans with this number and allocates no more, so it had better be kept.
 pub const CAPACITY: u64 = 4 << 30;
 
 /// All buffers of the device.
@@ -71,7 +78,7 @@ impl Memory {
     }
 }
 
-/// Zeros, or nothing where the system has no memory for them: `vec!` would end the whole process.
+/// Zeros, or nothing where the system has no memory for them: there, `vec!` would end the whole process.
 fn zeros(bytes: u64) -> Option<Vec<u8>> {
     let bytes = usize::try_from(bytes).ok()?;
     let mut buffer = Vec::new();
@@ -88,4 +95,61 @@ fn range(length: usize, offset: u64, count: usize) -> Result<Range<usize>> {
     range
         .filter(|range| range.end <= length)
         .ok_or_else(|| BackendError::invalid(format!("{count} bytes from {offset} of a buffer of {length}")))
+}
+
+/// Indices of dimensions 1 to 3: they name a row, which is all of dimension 0.
+pub type Row = [usize; 3];
+
+/// A tensor and the memory that it lies in.
+#[derive(Clone, Copy)]
+pub struct Operand<'a> {
+    pub memory: &'a Memory,
+    pub binding: Binding,
+    pub tensor: Tensor,
+    pub ty: Type,
+    /// The dimensions in this step: the tensor's own hold the maximum.
+    pub dims: [usize; 4],
+}
+
+impl Operand<'_> {
+    pub fn rows(&self) -> impl Iterator<Item = Row> + use<> {
+        let [_, n1, n2, n3] = self.dims;
+        (0..n1 * n2 * n3).map(move |i| [i % n1, i / n1 % n2, i / n1 / n2])
+    }
+
+    /// A contiguous tensor as one long row. The stride of a dimension of 1 may be anything, so it is set anew.
+    pub fn flat(&self) -> Self {
+        let mut flat = *self;
+        flat.dims = [self.dims.iter().product(), 1, 1, 1];
+        flat.tensor.strides[0] = self.ty.block_bytes() as i64;
+        flat
+    }
+
+    /// Where a row begins in the buffer that is bound. Tensors are views: only strides tell where things lie.
+    fn start(&self, row: Row) -> u64 {
+        let along = row.iter().zip(&self.tensor.strides[1..]);
+        let along = along.map(|(&i, &stride)| if i > 0 { i as u64 * stride as u64 } else { 0 });
+        self.binding.offset + self.tensor.offset + along.sum::<u64>()
+    }
+
+    /// The values of a row. Blocks (single values, where the type has none) may lie apart: `copy` takes such views.
+    pub fn read(&self, row: Row) -> Result<Vec<f32>> {
+        let (length, bytes) = (self.ty.block_values(), self.ty.block_bytes());
+        let last = self.dims[0] / length - 1;
+        let stride = if last > 0 { self.tensor.strides[0] as usize } else { 0 };
+        let mut raw = vec![0; last * stride + bytes];
+        self.memory.read(self.binding.buffer, self.start(row), &mut raw)?;
+        let mut values = vec![0.0; self.dims[0]];
+        for (i, block) in values.chunks_exact_mut(length).enumerate() {
+            decode_row(self.ty, &raw[i * stride..][..bytes], block)?;
+        }
+        Ok(values)
+    }
+
+    /// Puts the values of a row in their places; those of an output lie side by side.
+    pub fn write(&self, row: Row, values: &[f32]) -> Result<()> {
+        let mut raw = vec![0; values.len() * self.ty.block_bytes()];
+        encode_row(self.ty, values, &mut raw)?;
+        self.memory.write(self.binding.buffer, self.start(row), &raw)
+    }
 }

@@ -3,21 +3,19 @@
 use backend_api::{
     BackendError, Result,
     contract::Binding,
-    decode::decode_row,
-    encode::encode_row,
     graph::{Graph, Node, Step, Tensor},
     operations::{Gate, Operation, word},
     types::Type,
     validate,
 };
 
-use crate::memory::Memory;
+use crate::memory::{Memory, Operand, Row};
 
 /// Whether we serve a node; the reasons are for people, who find them in the host's report.
 ///
 /// `validate::node` comes first. What it lets through is a node as the contract has it: indices, types, dimensions,
 /// strides and parameters are sound, views lie inside their buffers, and what follows need not look at any of that again.
-pub fn check(graph: &Graph<'_>, node: &Node) -> Result<Operation> {
+pub fn check(graph: &Graph<'_>, node: &Node) -> Result<()> {
     let operation = validate::node(graph, node)?;
     let tensors = || {
         node.inputs
@@ -26,36 +24,33 @@ pub fn check(graph: &Graph<'_>, node: &Node) -> Result<Operation> {
             .filter_map(|&t| graph.tensor(t))
     };
     let all = |condition: fn(&Tensor) -> bool| tensors().all(condition);
-    let shape = |input: usize| node.input(input).and_then(|t| graph.tensor(t)).map(|t| t.dims);
-    let refusal = match operation {
-        Operation::RmsNorm => None,
+    let serve_if = |condition: bool, otherwise: &str| match condition {
+        true => Ok(()),
+        false => Err(BackendError::unsupported(otherwise)),
+    };
+    match operation {
+        Operation::RmsNorm => Ok(()),
         Operation::Product => {
             let served = |t: &Tensor| matches!(t.kind(), Some(Type::F32 | Type::Q8_0));
-            (!all(served)).then(|| "weights are served in F32 and Q8_0 alone".into())
+            serve_if(all(served), "weights are served in F32 and Q8_0 alone")
         }
-        Operation::Copy => {
-            let served = |t: &Tensor| t.kind() == Some(Type::F32);
-            (!all(served)).then(|| "F32 is copied to F32 and nothing else".into())
-        }
+        // Of any view, and to other types too: who serves `copy` serves it whole, for the host relies on it.
+        Operation::Copy => serve_if(all(|t| t.kind() != Some(Type::I32)), "numbers are copied, ids are not"),
         // These two run over memory from end to end. Of a view with gaps the host makes a copy, since we serve `copy`.
+        Operation::Add | Operation::Mul if !all(Tensor::is_contiguous) => {
+            serve_if(false, "views with gaps are not served")
+        }
         Operation::Add | Operation::Mul => {
-            let one_row = shape(1).is_some_and(|[_, rest @ ..]| rest == [1; 3]);
-            match all(Tensor::is_contiguous) {
-                false => Some("views with gaps are not served".into()),
-                true if one_row || shape(1) == shape(0) => None,
-                true => Some("b is as large as a, or one row of it".into()),
-            }
+            let dims: Vec<[u32; 4]> = tensors().map(|t| t.dims).collect();
+            let served = dims[1] == dims[0] || dims[1][1..] == [1; 3];
+            serve_if(served, "b must be as large as a, or one row of it")
         }
-        Operation::Gated => {
-            let known = gate(node).is_some();
-            (!known).then(|| "only silu and gelu_tanh are served".into())
-        }
-        other => Some(format!(
-            "{} is not among the seven operations of this backend",
-            other.name()
-        )),
-    };
-    refusal.map_or(Ok(operation), |reason: String| Err(BackendError::unsupported(reason)))
+        Operation::Gated => serve_if(gate(node).is_some(), "only silu and gelu_tanh are served"),
+        other => serve_if(
+            false,
+            &format!("{} is not among the seven operations of this backend", other.name()),
+        ),
+    }
 }
 
 type Activation = fn(f32) -> f32;
@@ -159,8 +154,8 @@ fn by_row(y: &Operand<'_>, row: impl Fn(Row) -> Result<Vec<f32>>) -> Result<()> 
     y.rows().try_for_each(|at| y.write(at, &row(at)?))
 }
 
-/// y(m, t) = Σ W(k, m)·x(k, t). Each row of W is decoded once for all columns. A column's sum never depends on how many
-/// columns there are: the same tokens come of any batch.
+/// y(m, t) = Σ W(k, m)·x(k, t), summed in f64. Each row of W is decoded once for all columns. A column's sum must not
+/// depend on how many columns there are: so the same tokens come of any batch.
 fn product(x: &Operand<'_>, w: &Operand<'_>, y: &Operand<'_>) -> Result<()> {
     let columns = y.rows().map(|t| x.read(t)).collect::<Result<Vec<_>>>()?;
     let mut sums = vec![Vec::new(); columns.len()];
@@ -172,61 +167,4 @@ fn product(x: &Operand<'_>, w: &Operand<'_>, y: &Operand<'_>) -> Result<()> {
         }
     }
     y.rows().zip(sums).try_for_each(|(t, sums)| y.write(t, &sums))
-}
-
-/// Indices of dimensions 1 to 3: they name a row, which is all of dimension 0.
-type Row = [usize; 3];
-
-/// A tensor and the memory that it lies in.
-#[derive(Clone, Copy)]
-struct Operand<'a> {
-    memory: &'a Memory,
-    binding: Binding,
-    tensor: Tensor,
-    ty: Type,
-    /// The dimensions in this step: the tensor's own hold the maximum.
-    dims: [usize; 4],
-}
-
-impl Operand<'_> {
-    fn rows(&self) -> impl Iterator<Item = Row> + use<> {
-        let [_, n1, n2, n3] = self.dims;
-        (0..n1 * n2 * n3).map(move |i| [i % n1, i / n1 % n2, i / n1 / n2])
-    }
-
-    /// A contiguous tensor as one long row. The stride of a dimension of 1 may be anything, so it is set anew.
-    fn flat(&self) -> Self {
-        let mut flat = *self;
-        flat.dims = [self.dims.iter().product(), 1, 1, 1];
-        flat.tensor.strides[0] = self.ty.block_bytes() as i64;
-        flat
-    }
-
-    /// Where a row begins in the buffer that is bound. Tensors are views: only strides tell where things lie.
-    fn start(&self, row: Row) -> u64 {
-        let along = row.iter().zip(&self.tensor.strides[1..]);
-        let along = along.map(|(&i, &stride)| if i > 0 { i as u64 * stride as u64 } else { 0 });
-        self.binding.offset + self.tensor.offset + along.sum::<u64>()
-    }
-
-    /// The values of a row. Blocks (single values, where the type has none) may lie apart: `copy` takes such views.
-    fn read(&self, row: Row) -> Result<Vec<f32>> {
-        let (length, bytes) = (self.ty.block_values(), self.ty.block_bytes());
-        let last = self.dims[0] / length - 1;
-        let stride = if last > 0 { self.tensor.strides[0] as usize } else { 0 };
-        let mut raw = vec![0; last * stride + bytes];
-        self.memory.read(self.binding.buffer, self.start(row), &mut raw)?;
-        let mut values = vec![0.0; self.dims[0]];
-        for (i, block) in values.chunks_exact_mut(length).enumerate() {
-            decode_row(self.ty, &raw[i * stride..][..bytes], block)?;
-        }
-        Ok(values)
-    }
-
-    /// Puts the values of a row in their places; those of an output lie side by side.
-    fn write(&self, row: Row, values: &[f32]) -> Result<()> {
-        let mut raw = vec![0; values.len() * self.ty.block_bytes()];
-        encode_row(self.ty, values, &mut raw)?;
-        self.memory.write(self.binding.buffer, self.start(row), &raw)
-    }
 }
