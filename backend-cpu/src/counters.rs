@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use backend_api::{contract::Counter, operations::Operation, types::Type};
 
-use crate::kernel_set::KernelSet;
+use crate::{kernel_set::KernelSet, product};
 
 const OPERATIONS: usize = Operation::ALL.len();
 const TYPES: usize = Type::ALL.len();
@@ -14,6 +14,8 @@ pub struct Counters {
     allocated: AtomicU64,
     peak: AtomicU64,
     runs: AtomicU64,
+    /// Calls of the products' kernels, which name their instruction set themselves.
+    pub products: product::Calls,
     /// Calls by operation and type; those of operations without a type that matters stand last.
     calls: [[AtomicU64; TYPES + 1]; OPERATIONS],
 }
@@ -24,6 +26,7 @@ impl Default for Counters {
             allocated: AtomicU64::new(0),
             peak: AtomicU64::new(0),
             runs: AtomicU64::new(0),
+            products: product::Calls::default(),
             calls: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
         }
     }
@@ -73,6 +76,7 @@ impl Counters {
                 list.push(counter(name, value));
             }
         }
+        list.extend(self.products.list());
         list
     }
 }
@@ -87,7 +91,7 @@ mod tests {
         counters.allocated(100);
         counters.freed(100);
         counters.allocated(40);
-        counters.called(Operation::Product, Some(Type::Q8_0));
+        counters.called(Operation::Rows, Some(Type::Q8_0));
         counters.called(Operation::Add, None);
         let list = counters.list(KernelSet::Scalar);
         let value = |name: &str| list.iter().find(|c| c.name == name).map(|c| c.value);
@@ -95,7 +99,7 @@ mod tests {
             (value("allocated_bytes"), value("allocated_peak")),
             (Some(40), Some(100))
         );
-        assert_eq!(value("kernel.product.q8_0.scalar"), Some(1));
+        assert_eq!(value("kernel.rows.q8_0.scalar"), Some(1));
         assert_eq!(value("kernel.add.scalar"), Some(1));
         assert_eq!(list.len(), 5);
     }

@@ -92,6 +92,11 @@ impl Kernels {
         })
     }
 
+    /// The same set without VNNI.
+    pub fn without_vnni(self) -> Kernels {
+        Kernels { vnni: false, ..self }
+    }
+
     fn named(name: &str) -> Result<Kernels> {
         let set = KernelSet::ALL.into_iter().find(|s| s.name() == name);
         Kernels::forced(set.ok_or_else(|| unknown(name))?)

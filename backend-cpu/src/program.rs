@@ -19,6 +19,7 @@ use crate::{
     memory::{ALIGNMENT, Memory},
     ops,
     pool::Pool,
+    product,
     view::View,
 };
 
@@ -199,7 +200,9 @@ impl Program {
                 views: &room.views,
             };
             if operands.output().values() > 0 {
-                context.counters.called(node.operation, node.ty);
+                if !product::counts(node.operation) {
+                    context.counters.called(node.operation, node.ty);
+                }
                 ops::run(node.operation, &context, &operands);
             }
         }

@@ -94,6 +94,11 @@ impl View {
         self.dims[0] * self.rows()
     }
 
+    /// Whether the values of a row lie side by side.
+    pub fn is_dense(&self) -> bool {
+        self.dims[0] <= self.ty.block_values() || self.strides[0] == self.ty.block_bytes()
+    }
+
     /// Whether both start at the same address: an output that replaces its input.
     pub fn is_same(&self, other: &View) -> bool {
         self.start == other.start
@@ -143,6 +148,20 @@ impl View {
         self.slice(i)
     }
 
+    /// The values of `count` rows of f32 from row `i` on along dimension 1, and how many lie from one to the next.
+    pub fn rows_from(&self, i: [usize; 3], count: usize) -> (&[f32], usize) {
+        let step = self.strides[1] / 4;
+        let last = [i[0] + count.max(1) - 1, i[1], i[2]];
+        assert!(self.ty == Type::F32 && self.row_ptr(last) >= self.row_ptr(i));
+        let values = step * count.saturating_sub(1) + self.dims[0];
+        // SAFETY: from the first row's start to the last one's end; both lie inside the binding, dense and aligned, and
+        // the module's rules keep them unwritten meanwhile.
+        (
+            unsafe { std::slice::from_raw_parts(self.row_ptr(i).cast(), values) },
+            step,
+        )
+    }
+
     /// Row `i` of values of type `N`, dense.
     #[inline]
     fn slice<N>(&self, i: [usize; 3]) -> &[N] {
@@ -152,14 +171,14 @@ impl View {
         unsafe { std::slice::from_raw_parts(self.row_ptr(i).cast(), self.dims[0]) }
     }
 
-    /// Row `i` of f32, dense and aligned, to write.
+    /// Row `i` of f32 or i32, dense and aligned, to write.
     ///
     /// # Safety
     /// No other reference to the row is used while this one lives.
     #[inline]
     #[allow(clippy::mut_from_ref)] // the view is an address, not the owner
-    pub unsafe fn row_mut(&self, i: [usize; 3]) -> &mut [f32] {
-        assert_eq!(self.ty, Type::F32);
+    pub unsafe fn row_mut<N: Plain>(&self, i: [usize; 3]) -> &mut [N] {
+        assert_eq!(size_of::<N>(), self.ty.block_bytes());
         // SAFETY: the row has this many values inside the binding and is aligned; the caller vouches for the rest.
         unsafe { std::slice::from_raw_parts_mut(self.row_ptr(i).cast(), self.dims[0]) }
     }

@@ -1,7 +1,14 @@
-//! The host: loads backends, plans memory, runs models and serves them.
+//! The host: finds backends, plans memory, runs models on what it found.
 
 pub mod cache;
+pub mod cli;
+pub mod commands;
+pub mod environment;
 pub mod execution;
 pub mod generation;
+pub mod log;
+pub mod model;
+pub mod plugins;
 pub mod sampling;
+pub mod setup;
 pub mod stop;

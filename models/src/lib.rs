@@ -5,5 +5,6 @@ pub mod error;
 pub mod gguf;
 pub mod graph;
 pub mod keys;
+pub mod template;
 pub mod tokenizer;
 pub mod weights;

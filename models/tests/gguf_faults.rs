@@ -322,7 +322,7 @@ fn tensors_do_not_share_bytes() {
 fn an_empty_tensor_has_no_data_wherever_it_stands() {
     let raw = Raw::new(1, 0).tensor("a", &[0, 7], F32, 1 << 40);
     let gguf = Gguf::from_bytes("empty", raw.0).unwrap();
-    assert_eq!(gguf.data(gguf.tensor("a").unwrap()), []);
+    assert!(gguf.data(gguf.tensor("a").unwrap()).is_empty());
 }
 
 #[test]

@@ -1,5 +1,15 @@
 //! The operations: which nodes are served, what scratch memory they take, and how they run.
 
+mod attention;
+mod elementwise;
+mod norm;
+mod rope;
+mod router;
+mod split;
+mod tables;
+
+pub use elementwise::{GateFunction, gate_by, gate_into};
+
 use backend_api::{
     BackendError, Result,
     graph::{Graph, Node},
@@ -20,9 +30,26 @@ pub fn supports(graph: &Graph<'_>, node: &Node) -> Result<Operation> {
         Product | ExpertProduct | ProductAdd | Products | GatedProduct | ExpertProductAdd | GatedExpertProduct => {
             product::supports(operation, graph, node)?
         }
-        _ => return Err(BackendError::unsupported(format!("{} is not served", operation.name()))),
+        Attention => attention::supports(graph, node)?,
+        Gated => replaces_one(graph, node, 0, 1)?,
+        NormAdd => replaces_one(graph, node, 0, 2)?,
+        MixCoefficients => return Err(BackendError::unsupported("mix_coefficients is not served")),
+        Rows | RmsNorm | Rope | CacheStore | Add | Mul | Unary | TopK | Pick | Combine | RmsMatch | Sparsify | Copy
+        | NormRope => {}
     }
     Ok(operation)
+}
+
+/// Refuses an output that replaces two inputs at once.
+fn replaces_one(graph: &Graph<'_>, node: &Node, a: usize, b: usize) -> Result<()> {
+    let place = |t: Option<u32>| t.and_then(|t| graph.tensor(t)).map(|t| (t.buffer, t.offset));
+    let output = place(Some(node.output));
+    if place(node.input(a)) == output && place(node.input(b)) == output {
+        return Err(BackendError::unsupported(
+            "both inputs are the view that the output replaces",
+        ));
+    }
+    Ok(())
 }
 
 /// Bytes of scratch memory for a node that is served.
@@ -33,6 +60,7 @@ pub fn workspace(graph: &Graph<'_>, node: &Node) -> Result<u64> {
             operation @ (Product | ExpertProduct | ProductAdd | Products | GatedProduct | ExpertProductAdd
             | GatedExpertProduct),
         ) => product::workspace(operation, graph, node),
+        Some(Attention) => Ok(attention::workspace(graph, node)),
         _ => Ok(0),
     }
 }
@@ -43,7 +71,25 @@ pub fn run(operation: Operation, context: &Context<'_>, operands: &Operands<'_>)
         Product | ExpertProduct | ProductAdd | Products | GatedProduct | ExpertProductAdd | GatedExpertProduct => {
             product::run(operation, context, operands)
         }
-        _ => {}
+        Rows => tables::rows(context, operands),
+        RmsNorm => norm::rms_norm(context, operands),
+        Rope => rope::rope(context, operands),
+        CacheStore => tables::cache_store(context, operands),
+        Attention => attention::attention(context, operands),
+        Add => elementwise::add(context, operands),
+        Mul => elementwise::mul(context, operands),
+        Unary => elementwise::unary(context, operands),
+        Gated => elementwise::gated(context, operands),
+        TopK => router::top_k(context, operands),
+        Pick => router::pick(context, operands),
+        Combine => router::combine(context, operands),
+        RmsMatch => norm::rms_match(context, operands),
+        Sparsify => norm::sparsify(context, operands),
+        Copy => tables::copy(context, operands),
+        NormAdd => norm::norm_add(context, operands),
+        NormRope => rope::norm_rope(context, operands),
+        // Refused by `supports`.
+        MixCoefficients => {}
     }
 }
 

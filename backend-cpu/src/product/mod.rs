@@ -1,22 +1,75 @@
 //! Products of weights and activations: `product`, `expert_product` and the composites made of them.
+//!
+//! [`kernel`] says what a kernel is: the product of a tile of 8 rows with up to 32 columns. There are two ways to make
+//! one: [`integer`], for block types, over activations quantized by [`columns`]; and [`exact`], in f32, for plain types
+//! and where the graph asks for precision. Both are written once over [`lanes`], the operations of an instruction set,
+//! and [`blocks`], the unpacking of a type; [`select`] instantiates them. [`job`] puts a node's operands in their places,
+//! [`run`](run()) divides it among the threads, and [`calls`] counts what was called.
+
+mod blocks;
+mod calls;
+mod columns;
+mod exact;
+mod gate;
+mod integer;
+mod job;
+mod kernel;
+mod lanes;
+mod run;
+mod select;
+#[cfg(test)]
+mod tests;
 
 use backend_api::{
     BackendError, Result,
-    graph::{Graph, Node},
-    operations::Operation,
+    graph::{Graph, Node, Tensor},
+    operations::{Operation, word},
 };
 
 use crate::program::{Context, Operands};
 
+pub use calls::Calls;
+
 /// Whether the product `operation` is served for this node. The node is well formed.
-pub fn supports(operation: Operation, _graph: &Graph<'_>, _node: &Node) -> Result<()> {
-    Err(BackendError::unsupported(format!("{} is not served", operation.name())))
+///
+/// # Errors
+/// None today: every well-formed product is served.
+pub fn supports(_operation: Operation, _graph: &Graph<'_>, _node: &Node) -> Result<()> {
+    Ok(())
 }
 
-/// Bytes of scratch memory for a node.
-pub fn workspace(_operation: Operation, _graph: &Graph<'_>, _node: &Node) -> Result<u64> {
-    Ok(0)
+/// Bytes of scratch memory for a node: its quantized columns, and for experts the order of the columns.
+///
+/// # Errors
+/// `Invalid` where the node's tensors are not there, `Unsupported` where they are larger than an address space.
+pub fn workspace(operation: Operation, graph: &Graph<'_>, node: &Node) -> Result<u64> {
+    let missing = || BackendError::invalid(format!("{}: a tensor is missing", operation.name()));
+    let Some(roles) = job::roles(operation) else {
+        return Ok(0);
+    };
+    let tensor = |input| node.input(input).and_then(|t| graph.tensor(t));
+    let dims = |t: &Tensor| t.dims.map(|d| d as usize);
+    let exact = node.params[word::product::PRECISION] != 0;
+    let weights = || roles.weights.iter().filter_map(|(w, _)| tensor(*w));
+    let quantized = weights().any(|w| w.kind().is_some_and(|ty| job::way(ty, exact) == select::Way::Integer));
+    let experts = weights().next().ok_or_else(missing)?.dims[2] as usize;
+    let ids = match roles.ids {
+        Some(ids) => Some((dims(tensor(ids).ok_or_else(missing)?), experts)),
+        None => None,
+    };
+    let layout = job::Layout::of(dims(tensor(0).ok_or_else(missing)?), quantized, ids);
+    let too_large = || BackendError::unsupported(format!("{}: its columns exceed the memory", operation.name()));
+    Ok(layout.ok_or_else(too_large)?.bytes as u64)
+}
+
+/// Whether `operation` is one of the products, which count their kernels themselves in [`Calls`].
+pub fn counts(operation: Operation) -> bool {
+    job::roles(operation).is_some()
 }
 
 /// Runs a node that [`supports`] accepted.
-pub fn run(_operation: Operation, _context: &Context<'_>, _operands: &Operands<'_>) {}
+pub fn run(operation: Operation, context: &Context<'_>, operands: &Operands<'_>) {
+    if let Some(job) = job::Job::new(operation, context, operands) {
+        job.run(context);
+    }
+}

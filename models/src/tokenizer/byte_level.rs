@@ -71,14 +71,17 @@ impl ByteLevel {
 
 /// The pattern to use: the caller's, or the one that the file names.
 pub(super) fn choose_pattern(vocabulary: &Vocabulary<'_>, wish: Option<Pattern>) -> Result<Pattern, TokenizerError> {
-    let name = vocabulary.pre.unwrap_or("");
-    wish.or_else(|| Pattern::named(name))
-        .ok_or_else(|| TokenizerError::Unknown {
-            file: vocabulary.file.clone(),
+    let (file, known) = (vocabulary.file.clone(), Pattern::names());
+    match (wish, vocabulary.pre) {
+        (Some(pattern), _) => Ok(pattern),
+        (None, None) => Err(TokenizerError::NoPattern { file, known }),
+        (None, Some(name)) => Pattern::named(name).ok_or_else(|| TokenizerError::Unknown {
+            file,
             key: PRE,
             found: name.to_owned(),
-            known: Pattern::names(),
-        })
+            known,
+        }),
+    }
 }
 
 fn read_merges(vocabulary: &Vocabulary<'_>, index: &Index) -> Result<HashMap<(u32, u32), Joined>, TokenizerError> {

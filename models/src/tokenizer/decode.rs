@@ -14,7 +14,8 @@ pub enum Controls {
 /// Turns tokens into text as they come, without ever giving out a part of a character.
 ///
 /// Bytes that may still become a character are held back; bytes that cannot are replaced by U+FFFD,
-/// one for each maximal invalid run, as `String::from_utf8_lossy` does.
+/// one for each maximal invalid run, as `String::from_utf8_lossy` does. What it decodes continues a text:
+/// the space that a SentencePiece vocabulary writes before a first word stays.
 #[derive(Debug, Clone)]
 pub struct Decoder {
     controls: Controls,
@@ -51,22 +52,23 @@ impl Decoder {
     }
 
     fn release(&mut self, text: &mut String) {
-        let mut done = 0;
-        while let Err(error) = std::str::from_utf8(&self.held[done..]).map(|valid| {
-            text.push_str(valid);
-            done = self.held.len();
-        }) {
-            let valid = done + error.valid_up_to();
-            self.held[done..valid]
-                .utf8_chunks()
-                .for_each(|chunk| text.push_str(chunk.valid()));
-            done = valid;
-            let Some(invalid) = error.error_len() else { break };
-            text.push(char::REPLACEMENT_CHARACTER);
-            done += invalid;
+        let mut kept = 0;
+        let mut chunks = self.held.utf8_chunks().peekable();
+        while let Some(chunk) = chunks.next() {
+            text.push_str(chunk.valid());
+            if chunks.peek().is_none() && may_go_on(chunk.invalid()) {
+                kept = chunk.invalid().len();
+            } else if !chunk.invalid().is_empty() {
+                text.push(char::REPLACEMENT_CHARACTER);
+            }
         }
-        self.held.drain(..done);
+        self.held.drain(..self.held.len() - kept);
     }
+}
+
+/// Whether `bytes` begin a character that more bytes would complete.
+fn may_go_on(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }
 
 /// A piece as a string that tells every piece from every other, for JSON and for people.

@@ -52,6 +52,14 @@ pub enum TokenizerError {
         /// What is understood.
         known: String,
     },
+    /// Words cannot be cut without a pattern.
+    #[error("{file}: `tokenizer.ggml.pre` is missing; it names how words are cut, one of {known}")]
+    NoPattern {
+        /// The file.
+        file: String,
+        /// What is understood.
+        known: String,
+    },
     /// An entry of an array that makes no sense.
     #[error("{file}: `{key}`[{index}] is `{found}`: {reason}")]
     Entry {

@@ -1,6 +1,6 @@
 //! Pieces that are matched whole in the text, before anything is merged.
 
-use aho_corasick::{AhoCorasick, BuildError, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, BuildError, MatchKind};
 
 /// A stretch of text to be tokenized, or a piece that was found in it.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,14 +20,12 @@ impl Matcher {
     /// Each piece with its id. Empty pieces, and none at all, are fine.
     pub(super) fn new<'p>(pieces: impl Iterator<Item = (u32, &'p [u8])>) -> Result<Self, BuildError> {
         let (ids, texts): (Vec<u32>, Vec<&[u8]>) = pieces.filter(|(_, text)| !text.is_empty()).unzip();
-        let automaton = match ids.is_empty() {
-            true => None,
-            false => Some(
-                AhoCorasick::builder()
-                    .match_kind(MatchKind::LeftmostLongest)
-                    .build(texts)?,
-            ),
-        };
+        // A table a state would make one long piece of a hostile file cost gigabytes.
+        let mut builder = AhoCorasick::builder();
+        builder
+            .match_kind(MatchKind::LeftmostLongest)
+            .kind(Some(AhoCorasickKind::ContiguousNFA));
+        let automaton = (!ids.is_empty()).then(|| builder.build(texts)).transpose()?;
         Ok(Self { automaton, ids })
     }
 

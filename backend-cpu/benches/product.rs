@@ -1,0 +1,153 @@
+//! Throughput of `product`, in bytes of weights a second, by type and instruction set: `cargo bench -p backend-cpu`.
+//!
+//! `decode` has one column, `prefill` 64; K and M are 2048. All bytes are 0x3c, with which scales are
+//! ordinary numbers in every type. All threads that the process may use take part.
+
+use std::sync::OnceLock;
+
+use backend_api::{
+    abi_stable::std_types::RStr,
+    contract::{Binding, HostServices, ProgramId, QueueId},
+    draft::Draft,
+    graph::{Node, Role, Step, Tensor},
+    operations::Operation,
+    plugin::Device,
+    types::Type,
+};
+use backend_cpu::{
+    device::CpuDevice,
+    kernel_set::{KernelSet, Kernels},
+};
+use divan::{Bencher, counter::BytesCount};
+
+const K: u32 = 2048;
+const M: u32 = 2048;
+
+const TYPES: [Type; 10] = [
+    Type::Q8_0,
+    Type::Q4_0,
+    Type::MXFP4,
+    Type::IQ4_NL,
+    Type::Q4_K,
+    Type::Q5_K,
+    Type::Q6_K,
+    Type::F32,
+    Type::F16,
+    Type::BF16,
+];
+
+extern "C" fn ignore(_: u32, _: RStr<'_>, _: RStr<'_>) {}
+
+fn services() -> HostServices {
+    HostServices {
+        log: ignore,
+        level: 0,
+        reserved: 0,
+        reserved2: [0; 6],
+    }
+}
+
+/// A product that is ready to run.
+struct Ready {
+    device: CpuDevice,
+    queue: QueueId,
+    program: ProgramId,
+    bindings: Vec<Binding>,
+    workspace: Binding,
+}
+
+impl Ready {
+    fn new(kernels: Kernels, ty: Type, columns: u32) -> Ready {
+        let mut draft = Draft::new(columns, 1);
+        let tensors = [
+            (Role::Input, Type::F32, [K, columns, 1, 1]),
+            (Role::Weight, ty, [K, M, 1, 1]),
+            (Role::Output, Type::F32, [M, columns, 1, 1]),
+        ];
+        for (role, ty, dims) in tensors {
+            let tensor = Tensor::contiguous(ty, dims, 0, 0).expect("sizes are small");
+            draft.place(role, tensor).expect("sizes are small");
+        }
+        draft.nodes.push(Node::new(Operation::Product.id(), &[0, 1], 2));
+        let device = CpuDevice::new(services(), kernels, 0).expect("a device");
+        let queue = device.create_queue().expect("a queue");
+        let program = device.compile(&draft.graph()).expect("a program");
+        let bind = |bytes: u64| {
+            let buffer = device.allocate(bytes).expect("memory");
+            let offset = 0;
+            device
+                .write(queue, buffer, 0, &vec![0x3c; bytes as usize])
+                .expect("a write");
+            Binding { buffer, offset, bytes }
+        };
+        Ready {
+            queue,
+            program,
+            bindings: draft.buffers.iter().map(|b| bind(b.bytes)).collect(),
+            workspace: bind(device.needs(program).expect("needs").workspace.max(64)),
+            device,
+        }
+    }
+
+    fn run(&self, columns: u32) {
+        let step = Step {
+            tokens: columns,
+            ..Step::default()
+        };
+        let Ready {
+            queue,
+            program,
+            workspace,
+            ..
+        } = *self;
+        self.device
+            .run(queue, program, &self.bindings, workspace, step)
+            .expect("a run");
+    }
+}
+
+/// The sets that this machine has, by the names of their counters.
+fn sets() -> &'static [(&'static str, Kernels)] {
+    static SETS: OnceLock<Vec<(&str, Kernels)>> = OnceLock::new();
+    SETS.get_or_init(|| {
+        let mut sets = Vec::new();
+        for set in KernelSet::ALL.into_iter().filter(|s| s.is_available()) {
+            let kernels = Kernels::forced(set).expect("available");
+            sets.push((set.name(), kernels.without_vnni()));
+            if kernels.vnni() {
+                sets.push(("avx512vnni", kernels));
+            }
+        }
+        sets
+    })
+}
+
+fn cases() -> impl Iterator<Item = String> {
+    let names = sets().iter().map(|s| s.0);
+    TYPES
+        .iter()
+        .flat_map(move |ty| names.clone().map(move |set| format!("{ty} {set}")))
+}
+
+fn bench(bencher: Bencher<'_, '_>, case: &str, columns: u32) {
+    let (ty, set) = case.split_once(' ').expect("type and set");
+    let ty = Type::ALL.into_iter().find(|t| t.name() == ty).expect("a type");
+    let (_, kernels) = sets().iter().find(|s| s.0 == set).expect("a set");
+    let ready = Ready::new(*kernels, ty, columns);
+    let bytes = ty.row_bytes(K.into()).expect("whole blocks") * u64::from(M);
+    bencher.counter(BytesCount::new(bytes)).bench(|| ready.run(columns));
+}
+
+#[divan::bench(args = cases())]
+fn decode(bencher: Bencher<'_, '_>, case: &str) {
+    bench(bencher, case, 1);
+}
+
+#[divan::bench(args = cases(), sample_count = 10)]
+fn prefill(bencher: Bencher<'_, '_>, case: &str) {
+    bench(bencher, case, 64);
+}
+
+fn main() {
+    divan::main();
+}

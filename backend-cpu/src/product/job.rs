@@ -1,0 +1,214 @@
+//! A node's operands in their places.
+
+use backend_api::{
+    operations::{
+        Operation::{self, *},
+        word,
+    },
+    types::Type,
+};
+
+use super::{
+    columns::column_bytes,
+    gate::Gating,
+    kernel::{Kernel, TILE_ROWS},
+    select::{Selected, Way, select},
+};
+use crate::{
+    program::{Context, Operands},
+    view::View,
+};
+
+/// Which input of an operation is what.
+pub(super) struct Roles {
+    /// Weights, each with its bias.
+    pub weights: &'static [(usize, Option<usize>)],
+    /// The experts' ids.
+    pub ids: Option<usize>,
+    residual: Option<usize>,
+    gated: bool,
+}
+
+/// The roles of a product's inputs; none for other operations. Input 0 is x.
+pub(super) const fn roles(operation: Operation) -> Option<Roles> {
+    let plain = Roles {
+        weights: &[(1, None)],
+        ids: None,
+        residual: None,
+        gated: false,
+    };
+    Some(match operation {
+        Product => plain,
+        ExpertProduct => Roles { ids: Some(2), ..plain },
+        ProductAdd => Roles {
+            weights: &[(1, Some(2))],
+            residual: Some(3),
+            ..plain
+        },
+        Products => Roles {
+            weights: &[(1, Some(2)), (3, Some(4)), (5, Some(6)), (7, Some(8))],
+            ..plain
+        },
+        GatedProduct => Roles {
+            weights: &[(1, Some(3)), (2, Some(4))],
+            gated: true,
+            ..plain
+        },
+        ExpertProductAdd => Roles {
+            weights: &[(1, Some(3))],
+            ids: Some(2),
+            ..plain
+        },
+        GatedExpertProduct => Roles {
+            weights: &[(1, Some(4)), (2, Some(5))],
+            ids: Some(3),
+            gated: true,
+            ..plain
+        },
+        _ => return None,
+    })
+}
+
+/// How weights of type `ty` are multiplied.
+pub(super) fn way(ty: Type, exact: bool) -> Way {
+    if ty.is_quantized() && !exact {
+        Way::Integer
+    } else {
+        Way::Exact
+    }
+}
+
+/// Where things lie in the workspace. All of it grows with the dims, so that a step's layout fits into that of the
+/// largest step.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    /// Bytes of a quantized column; the columns lie at the start, in the order of x's rows.
+    pub column: usize,
+    /// The offset of the columns' numbers, u32, ordered by expert.
+    pub order: usize,
+    /// The offset of u32 [experts + 2]: where each expert's columns begin among them, where those without one do, and
+    /// their end.
+    pub starts: usize,
+    /// Bytes in all.
+    pub bytes: usize,
+}
+
+impl Layout {
+    /// The layout for x of these dims, for `ids` of these dims into that many experts. None where it overflows.
+    pub fn of(x: [usize; 4], quantized: bool, ids: Option<([usize; 4], usize)>) -> Option<Layout> {
+        let column = if quantized { column_bytes(x[0]) } else { 0 };
+        let order = column.checked_mul(x[1].checked_mul(x[2])?)?;
+        let (columns, starts) = match ids {
+            Some((dims, experts)) => (dims[0].checked_mul(dims[1])?, experts.checked_add(2)?),
+            None => (0, 0),
+        };
+        let starts_at = order.checked_add(columns.checked_mul(4)?)?;
+        Some(Layout {
+            column,
+            order,
+            starts: starts_at,
+            bytes: starts_at.checked_add(starts.checked_mul(4)?)?,
+        })
+    }
+}
+
+/// One of the weights.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a> {
+    /// W, [K, M] or [K, M, n].
+    pub weights: &'a View,
+    /// b, [M] or [M, n].
+    pub bias: Option<&'a View>,
+    /// What multiplies it.
+    pub kernel: Kernel,
+    /// How.
+    pub way: Way,
+    /// The output's row that its first one gives.
+    pub first: usize,
+}
+
+impl Part<'_> {
+    /// Rows of the weights, M.
+    pub fn rows(&self) -> usize {
+        self.weights.dims()[1]
+    }
+
+    /// Tiles of these rows.
+    pub fn tiles(&self) -> usize {
+        self.rows().div_ceil(TILE_ROWS)
+    }
+}
+
+/// A product with its operands.
+pub(super) struct Job<'a> {
+    /// x, [K, T] or [K, 1 or k, T].
+    pub x: &'a View,
+    /// The experts' ids, [k, T].
+    pub ids: Option<&'a View>,
+    /// How gate and up, the two parts, are combined.
+    pub gating: Option<Gating>,
+    /// r, [M, T].
+    pub residual: Option<&'a View>,
+    /// [M, T] or [M, k, T].
+    pub output: &'a View,
+    /// The kernels.
+    pub selected: Selected,
+    /// The workspace.
+    pub layout: Layout,
+    parts: [Option<Part<'a>>; 4],
+}
+
+impl<'a> Job<'a> {
+    /// The job of a node, its kernels counted; none where the node is no product that is served.
+    pub fn new(operation: Operation, context: &Context<'_>, operands: &'a Operands<'_>) -> Option<Job<'a>> {
+        let roles = roles(operation)?;
+        let selected = select(context.kernels);
+        let exact = operands.word(word::product::PRECISION) != 0;
+        let mut parts = [None; 4];
+        let mut first = 0;
+        for (part, (w, b)) in parts.iter_mut().zip(roles.weights) {
+            if let Some(weights) = operands.optional(*w) {
+                let way = way(weights.ty(), exact);
+                let (kernel, set) = selected.kernel(weights.ty(), way)?;
+                context.counters.products.count(operation, weights.ty(), way, set);
+                *part = Some(Part {
+                    weights,
+                    bias: b.and_then(|b| operands.optional(b)),
+                    kernel,
+                    way,
+                    first,
+                });
+                first += weights.dims()[1];
+            }
+        }
+        let x = operands.input(0);
+        let ids = roles.ids.map(|i| operands.input(i));
+        let quantized = parts.iter().flatten().any(|p| p.way == Way::Integer);
+        let experts = parts[0]?.weights.dims()[2];
+        Some(Job {
+            x,
+            ids,
+            gating: if roles.gated { Some(Gating::of(operands)?) } else { None },
+            residual: roles.residual.and_then(|r| operands.optional(r)),
+            output: operands.output(),
+            selected,
+            layout: Layout::of(x.dims(), quantized, ids.map(|ids| (ids.dims(), experts)))?,
+            parts,
+        })
+    }
+
+    /// The weights.
+    pub fn parts(&self) -> impl Iterator<Item = &Part<'a>> {
+        self.parts.iter().flatten()
+    }
+
+    /// Gate and up.
+    pub fn gate_and_up(&self) -> Option<(Gating, &Part<'a>, &Part<'a>)> {
+        Some((self.gating?, self.parts[0].as_ref()?, self.parts[1].as_ref()?))
+    }
+
+    /// The weights whose tiles are divided among the threads: gate and up go together.
+    pub fn leading_parts(&self) -> impl Iterator<Item = &Part<'a>> {
+        self.parts().take(if self.gating.is_some() { 1 } else { 4 })
+    }
+}

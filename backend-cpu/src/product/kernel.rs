@@ -1,0 +1,131 @@
+//! What a kernel is: the product of a few rows with a few columns.
+
+use std::ops::Range;
+
+use super::lanes::{Lanes, Rows};
+
+/// Rows of a tile.
+pub(super) const TILE_ROWS: usize = 8;
+/// Columns of a tile.
+pub(super) const TILE_COLUMNS: usize = 32;
+/// Values along K that are unpacked at a time: a multiple of every block.
+pub(super) const CHUNK: usize = 256;
+
+/// The products of a tile: `[TILE_ROWS, TILE_COLUMNS]`.
+pub(super) type Tile = [[f32; TILE_ROWS]; TILE_COLUMNS];
+
+/// Rows of a weight matrix.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weights {
+    /// The first row.
+    pub start: *const u8,
+    /// Bytes from a row to the next.
+    pub stride: usize,
+    /// Rows, from 1 to [`TILE_ROWS`].
+    pub rows: usize,
+    /// Values of a row, K.
+    pub values: usize,
+}
+
+impl Weights {
+    /// Rows 2·pair and the one after it; the last row twice where it has no partner.
+    #[inline(always)]
+    pub fn pair(&self, pair: usize) -> Rows {
+        let second = (2 * pair + 1).min(self.rows - 1);
+        [2 * pair, second].map(|row| self.start.wrapping_add(row * self.stride))
+    }
+
+    /// Pairs of rows.
+    #[inline(always)]
+    pub fn pairs(&self) -> usize {
+        self.rows.div_ceil(2)
+    }
+}
+
+/// Writes the products of the rows with up to [`TILE_COLUMNS`] columns to the tile: W·x for each, in an order of
+/// summation that depends on K alone. Columns are f32 values, or as [`super::columns`] lays them out.
+///
+/// # Safety
+/// The processor has the features of the kernel's set; rows and columns are whole.
+pub(super) type Kernel = unsafe fn(weights: &Weights, columns: &[*const u8], tile: &mut Tile);
+
+/// A way to multiply: what a tile's loops leave open.
+///
+/// # Safety
+/// All functions as [`Kernel`].
+pub(super) trait Path<L: Lanes> {
+    /// A chunk of two rows, unpacked.
+    type Chunk;
+    /// Partial sums of two rows with one column.
+    type Sums: Copy;
+
+    /// An empty chunk.
+    unsafe fn chunk() -> Self::Chunk;
+    /// No sums yet.
+    unsafe fn zero() -> Self::Sums;
+    /// Unpacks `count` ≤ [`CHUNK`] values of two rows from `first`, a multiple of [`CHUNK`].
+    unsafe fn unpack(rows: Rows, first: usize, count: usize, chunk: &mut Self::Chunk);
+    /// Adds the products of these values with columns of `values` values.
+    unsafe fn add<const N: usize>(
+        chunk: &Self::Chunk,
+        columns: &[*const u8; N],
+        values: usize,
+        range: Range<usize>,
+        sums: &mut [Self::Sums; N],
+    );
+    /// The two products.
+    unsafe fn total(sums: Self::Sums) -> [f32; 2];
+}
+
+/// A [`Kernel`]'s loops: weights are unpacked once for up to `COLUMNS` columns, a chunk at a time, and `N` columns share
+/// what is in registers.
+///
+/// # Safety
+/// As [`Kernel`].
+#[inline(always)]
+pub(super) unsafe fn tiled<L: Lanes, P: Path<L>, const N: usize, const COLUMNS: usize>(
+    weights: &Weights,
+    columns: &[*const u8],
+    tile: &mut Tile,
+) {
+    const { assert!(COLUMNS.is_multiple_of(N) && COLUMNS <= TILE_COLUMNS) };
+    // SAFETY: the caller's promise: each chunk lies in the rows and in the columns.
+    unsafe {
+        let mut chunk = P::chunk();
+        let mut sums = [[P::zero(); COLUMNS]; TILE_ROWS / 2];
+        for first in (0..weights.values).step_by(CHUNK) {
+            let range = first..weights.values.min(first + CHUNK);
+            for (pair, sums) in sums.iter_mut().take(weights.pairs()).enumerate() {
+                P::unpack(weights.pair(pair), first, range.len(), &mut chunk);
+                let groups = sums.as_chunks_mut::<N>().0.iter_mut();
+                for (i, sums) in groups.take(columns.len().div_ceil(N)).enumerate() {
+                    P::add(&chunk, &group(columns, i * N), weights.values, range.clone(), sums);
+                }
+            }
+        }
+        for (pair, sums) in sums.iter().take(weights.pairs()).enumerate() {
+            for (column, sums) in sums.iter().take(columns.len()).enumerate() {
+                place(tile, column, pair, weights.rows, P::total(*sums));
+            }
+        }
+    }
+}
+
+/// `N` columns from `first`; beyond the last one, that one again.
+#[inline(always)]
+fn group<const N: usize>(columns: &[*const u8], first: usize) -> [*const u8; N] {
+    let mut group = [columns[columns.len() - 1]; N];
+    for (place, column) in group.iter_mut().zip(&columns[first..]) {
+        *place = *column;
+    }
+    group
+}
+
+/// Puts a pair's sums into the tile.
+#[inline(always)]
+pub(super) fn place(tile: &mut Tile, column: usize, pair: usize, rows: usize, sums: [f32; 2]) {
+    tile[column][2 * pair] = sums[0];
+    if 2 * pair + 1 < rows {
+        tile[column][2 * pair + 1] = sums[1];
+    }
+}

@@ -1,0 +1,95 @@
+//! The vector operations that the kernels are written in, once for all instruction sets.
+//!
+//! In every set a vector has 64 bytes, or 16 f32. The integer kernels see it as two rows of 32 codes, and of 8 partial
+//! sums; the exact ones as 16 values of a row. AVX2 holds it in two registers, AVX-512 in one.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod scalar;
+
+pub(super) use scalar::Scalar;
+#[cfg(target_arch = "x86_64")]
+pub(super) use {avx2::Avx2, avx512::Avx512};
+
+/// Where two rows' bytes lie.
+pub(super) type Rows = [*const u8; 2];
+
+/// `rows`, `bytes` further on.
+///
+/// # Safety
+/// Both rows have that many bytes.
+#[inline(always)]
+pub(super) unsafe fn at(rows: Rows, bytes: usize) -> Rows {
+    // SAFETY: the caller's promise.
+    unsafe { [rows[0].add(bytes), rows[1].add(bytes)] }
+}
+
+/// An instruction set.
+///
+/// # Safety
+/// All methods may be called only where the processor has the set's features, and inlined into a function that enables
+/// them. Pointers are readable for as many values as the method names, and need no alignment.
+pub(super) trait Lanes {
+    /// Two rows of 32 codes.
+    type Bytes: Copy;
+    /// Two rows of 8 sums, or 16 values.
+    type Floats: Copy;
+
+    /// Sixteen zeros.
+    unsafe fn zero() -> Self::Floats;
+    /// Sixteen times `a`.
+    unsafe fn splat(a: f32) -> Self::Floats;
+    /// Sixteen values.
+    unsafe fn load(from: *const f32) -> Self::Floats;
+    /// `count` < 16 values, then zeros.
+    unsafe fn load_some(from: *const f32, count: usize) -> Self::Floats;
+    /// Stores sixteen values.
+    unsafe fn store(to: *mut f32, values: Self::Floats);
+    /// Sixteen f16 values.
+    unsafe fn load_f16(from: *const u8) -> Self::Floats;
+    /// Sixteen bf16 values.
+    unsafe fn load_bf16(from: *const u8) -> Self::Floats;
+    /// One f16 value.
+    unsafe fn f16(bits: u16) -> f32;
+    /// a·b.
+    unsafe fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// a·b + c.
+    unsafe fn fma(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// c − a·b.
+    unsafe fn fnma(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// The sum of the first row's 8 and of the second row's.
+    unsafe fn row_sums(v: Self::Floats) -> [f32; 2];
+    /// 8 times `a`, 8 times `b`.
+    unsafe fn pair(a: f32, b: f32) -> Self::Floats;
+    /// a₀ a₁ a₀ a₁ … in the first row, b₀ b₁ … in the second.
+    unsafe fn alternate(a: [f32; 2], b: [f32; 2]) -> Self::Floats;
+    /// Four times each of a₀, a₁, b₀, b₁.
+    unsafe fn quarters(a: [f32; 2], b: [f32; 2]) -> Self::Floats;
+
+    /// 32 bytes of each row.
+    unsafe fn load32(rows: Rows) -> Self::Bytes;
+    /// The same 32 bytes for both rows.
+    unsafe fn both(from: *const u8) -> Self::Bytes;
+    /// The low nibbles of 16 bytes of each row, then their high nibbles.
+    unsafe fn nibbles16(rows: Rows) -> Self::Bytes;
+    /// `value` where a row's word has a bit, 0 elsewhere; bit j is byte j.
+    unsafe fn bits(words: [u32; 2], value: u8) -> Self::Bytes;
+    /// Every byte shifted right by `count`, cut to `mask`.
+    unsafe fn field(v: Self::Bytes, count: u32, mask: u8) -> Self::Bytes;
+    /// Every byte, below 16, shifted left by 4.
+    unsafe fn shl4(v: Self::Bytes) -> Self::Bytes;
+    /// a | b.
+    unsafe fn or(a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
+    /// Every byte less `b`, wrapping.
+    unsafe fn sub(a: Self::Bytes, b: u8) -> Self::Bytes;
+    /// The table's entry for every byte, all of them below 16.
+    unsafe fn lookup(table: &[i8; 16], v: Self::Bytes) -> Self::Bytes;
+    /// Stores 64 bytes.
+    unsafe fn store_bytes(to: *mut u8, v: Self::Bytes);
+    /// Sums over 4 neighbours of w·x, for w from 0 to 127 and x from −127 to 127.
+    unsafe fn dot_unsigned(w: Self::Bytes, x: Self::Bytes) -> Self::Floats;
+    /// Sums over 4 neighbours of w·x, for w from −128 and x from −127.
+    unsafe fn dot_signed(w: Self::Bytes, x: Self::Bytes) -> Self::Floats;
+}

@@ -1,0 +1,202 @@
+//! AVX2, FMA and F16C: two registers a vector.
+
+use std::arch::x86_64::*;
+
+use super::{Lanes, Rows};
+
+/// AVX2, FMA and F16C.
+pub(in super::super) struct Avx2;
+
+/// Applies an intrinsic to both registers.
+macro_rules! both {
+    ($f:ident($($v:expr),+)) => { [$f($($v[0]),+), $f($($v[1]),+)] };
+}
+
+#[inline(always)]
+unsafe fn sum(v: __m256) -> f32 {
+    // SAFETY: callers have AVX2.
+    unsafe {
+        let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    }
+}
+
+#[inline(always)]
+unsafe fn splat_pair(a: [f32; 2]) -> __m256 {
+    // SAFETY: callers have AVX2; any bits are an f64.
+    unsafe { _mm256_castpd_ps(_mm256_set1_pd(std::mem::transmute::<[f32; 2], f64>(a))) }
+}
+
+/// Two u8·i8 products fit into an i16 where |u·x| ≤ 128·127.
+#[inline(always)]
+unsafe fn dot(w: __m256i, x: __m256i) -> __m256 {
+    // SAFETY: callers have AVX2.
+    unsafe { _mm256_cvtepi32_ps(_mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1))) }
+}
+
+// SAFETY of the intrinsics and reads: the trait's contract gives the features and the bytes.
+#[allow(unsafe_op_in_unsafe_fn)]
+impl Lanes for Avx2 {
+    type Bytes = [__m256i; 2];
+    type Floats = [__m256; 2];
+
+    #[inline(always)]
+    unsafe fn zero() -> [__m256; 2] {
+        [_mm256_setzero_ps(); 2]
+    }
+
+    #[inline(always)]
+    unsafe fn splat(a: f32) -> [__m256; 2] {
+        [_mm256_set1_ps(a); 2]
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> [__m256; 2] {
+        both!(_mm256_loadu_ps([from, from.add(8)]))
+    }
+
+    #[inline(always)]
+    unsafe fn load_some(from: *const f32, count: usize) -> [__m256; 2] {
+        let mut values = [0f32; 16];
+        std::ptr::copy_nonoverlapping(from.cast::<u8>(), values.as_mut_ptr().cast(), 4 * count);
+        Self::load(values.as_ptr())
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, values: [__m256; 2]) {
+        _mm256_storeu_ps(to, values[0]);
+        _mm256_storeu_ps(to.add(8), values[1]);
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u8) -> [__m256; 2] {
+        let halves = both!(_mm_loadu_si128([from.cast(), from.add(16).cast()]));
+        both!(_mm256_cvtph_ps(halves))
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u8) -> [__m256; 2] {
+        let halves = both!(_mm_loadu_si128([from.cast(), from.add(16).cast()]));
+        let wide = both!(_mm256_cvtepu16_epi32(halves));
+        let shifted = [_mm256_slli_epi32(wide[0], 16), _mm256_slli_epi32(wide[1], 16)];
+        both!(_mm256_castsi256_ps(shifted))
+    }
+
+    #[inline(always)]
+    unsafe fn f16(bits: u16) -> f32 {
+        _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
+    }
+
+    #[inline(always)]
+    unsafe fn mul(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+        both!(_mm256_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    unsafe fn fma(a: [__m256; 2], b: [__m256; 2], c: [__m256; 2]) -> [__m256; 2] {
+        both!(_mm256_fmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    unsafe fn fnma(a: [__m256; 2], b: [__m256; 2], c: [__m256; 2]) -> [__m256; 2] {
+        both!(_mm256_fnmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    unsafe fn row_sums(v: [__m256; 2]) -> [f32; 2] {
+        both!(sum(v))
+    }
+
+    #[inline(always)]
+    unsafe fn pair(a: f32, b: f32) -> [__m256; 2] {
+        both!(_mm256_set1_ps([a, b]))
+    }
+
+    #[inline(always)]
+    unsafe fn alternate(a: [f32; 2], b: [f32; 2]) -> [__m256; 2] {
+        both!(splat_pair([a, b]))
+    }
+
+    #[inline(always)]
+    unsafe fn quarters(a: [f32; 2], b: [f32; 2]) -> [__m256; 2] {
+        let order = _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1);
+        let pairs = Self::alternate(a, b);
+        both!(_mm256_permutevar_ps(pairs, [order, order]))
+    }
+
+    #[inline(always)]
+    unsafe fn load32(rows: Rows) -> [__m256i; 2] {
+        both!(_mm256_loadu_si256([rows[0].cast(), rows[1].cast()]))
+    }
+
+    #[inline(always)]
+    unsafe fn both(from: *const u8) -> [__m256i; 2] {
+        [_mm256_loadu_si256(from.cast()); 2]
+    }
+
+    #[inline(always)]
+    unsafe fn nibbles16(rows: Rows) -> [__m256i; 2] {
+        let bytes = both!(_mm_loadu_si128([rows[0].cast(), rows[1].cast()]));
+        let twice = both!(_mm256_broadcastsi128_si256(bytes));
+        let shift = [_mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4); 2];
+        let shifted = both!(_mm256_srlv_epi32(twice, shift));
+        both!(_mm256_and_si256(shifted, [_mm256_set1_epi8(15); 2]))
+    }
+
+    #[inline(always)]
+    unsafe fn bits(words: [u32; 2], value: u8) -> [__m256i; 2] {
+        let spread = [_mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0); 2];
+        let bit = [_mm256_set1_epi64x(0x8040201008040201u64 as i64); 2];
+        let words = both!(_mm256_set1_epi32([words[0] as i32, words[1] as i32]));
+        let bytes = both!(_mm256_shuffle_epi8(words, spread));
+        let kept = both!(_mm256_and_si256(bytes, bit));
+        let set = both!(_mm256_cmpeq_epi8(kept, bit));
+        both!(_mm256_and_si256(set, [_mm256_set1_epi8(value as i8); 2]))
+    }
+
+    #[inline(always)]
+    unsafe fn field(v: [__m256i; 2], count: u32, mask: u8) -> [__m256i; 2] {
+        let shifted = both!(_mm256_srl_epi16(v, [_mm_cvtsi32_si128(count as i32); 2]));
+        both!(_mm256_and_si256(shifted, [_mm256_set1_epi8(mask as i8); 2]))
+    }
+
+    #[inline(always)]
+    unsafe fn shl4(v: [__m256i; 2]) -> [__m256i; 2] {
+        [_mm256_slli_epi16(v[0], 4), _mm256_slli_epi16(v[1], 4)]
+    }
+
+    #[inline(always)]
+    unsafe fn or(a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
+        both!(_mm256_or_si256(a, b))
+    }
+
+    #[inline(always)]
+    unsafe fn sub(a: [__m256i; 2], b: u8) -> [__m256i; 2] {
+        both!(_mm256_sub_epi8(a, [_mm256_set1_epi8(b as i8); 2]))
+    }
+
+    #[inline(always)]
+    unsafe fn lookup(table: &[i8; 16], v: [__m256i; 2]) -> [__m256i; 2] {
+        let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+        both!(_mm256_shuffle_epi8([table; 2], v))
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(to: *mut u8, v: [__m256i; 2]) {
+        _mm256_storeu_si256(to.cast(), v[0]);
+        _mm256_storeu_si256(to.add(32).cast(), v[1]);
+    }
+
+    #[inline(always)]
+    unsafe fn dot_unsigned(w: [__m256i; 2], x: [__m256i; 2]) -> [__m256; 2] {
+        both!(dot(w, x))
+    }
+
+    #[inline(always)]
+    unsafe fn dot_signed(w: [__m256i; 2], x: [__m256i; 2]) -> [__m256; 2] {
+        let magnitude = both!(_mm256_abs_epi8(w));
+        let x = both!(_mm256_sign_epi8(x, w));
+        both!(dot(magnitude, x))
+    }
+}

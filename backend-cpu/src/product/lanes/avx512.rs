@@ -1,0 +1,186 @@
+//! AVX-512 F, BW, VL and DQ, with or without VNNI: one register a vector.
+
+use std::arch::x86_64::*;
+
+use super::{Lanes, Rows};
+
+/// AVX-512, with the dot product instructions of VNNI or without.
+pub(in super::super) struct Avx512<const VNNI: bool>;
+
+/// The lanes of the second row.
+const SECOND: __mmask16 = 0xff00;
+
+#[inline(always)]
+unsafe fn sum(v: __m256) -> f32 {
+    // SAFETY: callers have AVX-512.
+    unsafe {
+        let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    }
+}
+
+#[inline(always)]
+unsafe fn pair_bits(a: [f32; 2]) -> __m128d {
+    // SAFETY: any bits are an f64.
+    unsafe { _mm_set_sd(std::mem::transmute::<[f32; 2], f64>(a)) }
+}
+
+// SAFETY of the intrinsics and reads: the trait's contract gives the features and the bytes.
+#[allow(unsafe_op_in_unsafe_fn)]
+impl<const VNNI: bool> Lanes for Avx512<VNNI> {
+    type Bytes = __m512i;
+    type Floats = __m512;
+
+    #[inline(always)]
+    unsafe fn zero() -> __m512 {
+        _mm512_setzero_ps()
+    }
+
+    #[inline(always)]
+    unsafe fn splat(a: f32) -> __m512 {
+        _mm512_set1_ps(a)
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> __m512 {
+        _mm512_loadu_ps(from)
+    }
+
+    #[inline(always)]
+    unsafe fn load_some(from: *const f32, count: usize) -> __m512 {
+        _mm512_maskz_loadu_ps((1 << count) - 1, from)
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, values: __m512) {
+        _mm512_storeu_ps(to, values);
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u8) -> __m512 {
+        _mm512_cvtph_ps(_mm256_loadu_si256(from.cast()))
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u8) -> __m512 {
+        let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+        _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))
+    }
+
+    #[inline(always)]
+    unsafe fn f16(bits: u16) -> f32 {
+        _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
+    }
+
+    #[inline(always)]
+    unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+        _mm512_mul_ps(a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+        _mm512_fmadd_ps(a, b, c)
+    }
+
+    #[inline(always)]
+    unsafe fn fnma(a: __m512, b: __m512, c: __m512) -> __m512 {
+        _mm512_fnmadd_ps(a, b, c)
+    }
+
+    #[inline(always)]
+    unsafe fn row_sums(v: __m512) -> [f32; 2] {
+        [sum(_mm512_castps512_ps256(v)), sum(_mm512_extractf32x8_ps(v, 1))]
+    }
+
+    #[inline(always)]
+    unsafe fn pair(a: f32, b: f32) -> __m512 {
+        _mm512_mask_broadcastss_ps(_mm512_set1_ps(a), SECOND, _mm_set_ss(b))
+    }
+
+    #[inline(always)]
+    unsafe fn alternate(a: [f32; 2], b: [f32; 2]) -> __m512 {
+        let first = _mm512_broadcastsd_pd(pair_bits(a));
+        _mm512_castpd_ps(_mm512_mask_broadcastsd_pd(first, 0xf0, pair_bits(b)))
+    }
+
+    #[inline(always)]
+    unsafe fn quarters(a: [f32; 2], b: [f32; 2]) -> __m512 {
+        let order = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1);
+        _mm512_permutevar_ps(Self::alternate(a, b), order)
+    }
+
+    #[inline(always)]
+    unsafe fn load32(rows: Rows) -> __m512i {
+        let first = _mm512_castsi256_si512(_mm256_loadu_si256(rows[0].cast()));
+        _mm512_inserti64x4(first, _mm256_loadu_si256(rows[1].cast()), 1)
+    }
+
+    #[inline(always)]
+    unsafe fn both(from: *const u8) -> __m512i {
+        _mm512_broadcast_i64x4(_mm256_loadu_si256(from.cast()))
+    }
+
+    #[inline(always)]
+    unsafe fn nibbles16(rows: Rows) -> __m512i {
+        let first = _mm512_broadcast_i32x4(_mm_loadu_si128(rows[0].cast()));
+        let all = _mm512_mask_broadcast_i32x4(first, SECOND, _mm_loadu_si128(rows[1].cast()));
+        let shift = _mm512_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4, 0, 0, 0, 0, 4, 4, 4, 4);
+        _mm512_and_si512(_mm512_srlv_epi32(all, shift), _mm512_set1_epi8(15))
+    }
+
+    #[inline(always)]
+    unsafe fn bits(words: [u32; 2], value: u8) -> __m512i {
+        let mask = u64::from(words[0]) | u64::from(words[1]) << 32;
+        _mm512_maskz_set1_epi8(mask, value as i8)
+    }
+
+    #[inline(always)]
+    unsafe fn field(v: __m512i, count: u32, mask: u8) -> __m512i {
+        let shifted = _mm512_srl_epi16(v, _mm_cvtsi32_si128(count as i32));
+        _mm512_and_si512(shifted, _mm512_set1_epi8(mask as i8))
+    }
+
+    #[inline(always)]
+    unsafe fn shl4(v: __m512i) -> __m512i {
+        _mm512_slli_epi16(v, 4)
+    }
+
+    #[inline(always)]
+    unsafe fn or(a: __m512i, b: __m512i) -> __m512i {
+        _mm512_or_si512(a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn sub(a: __m512i, b: u8) -> __m512i {
+        _mm512_sub_epi8(a, _mm512_set1_epi8(b as i8))
+    }
+
+    #[inline(always)]
+    unsafe fn lookup(table: &[i8; 16], v: __m512i) -> __m512i {
+        let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));
+        _mm512_shuffle_epi8(table, v)
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(to: *mut u8, v: __m512i) {
+        _mm512_storeu_si512(to.cast(), v);
+    }
+
+    #[inline(always)]
+    unsafe fn dot_unsigned(w: __m512i, x: __m512i) -> __m512 {
+        let sums = if VNNI {
+            _mm512_dpbusd_epi32(_mm512_setzero_si512(), w, x)
+        } else {
+            _mm512_madd_epi16(_mm512_maddubs_epi16(w, x), _mm512_set1_epi16(1))
+        };
+        _mm512_cvtepi32_ps(sums)
+    }
+
+    #[inline(always)]
+    unsafe fn dot_signed(w: __m512i, x: __m512i) -> __m512 {
+        let negative = _mm512_movepi8_mask(w);
+        let x = _mm512_mask_sub_epi8(x, negative, _mm512_setzero_si512(), x);
+        Self::dot_unsigned(_mm512_abs_epi8(w), x)
+    }
+}

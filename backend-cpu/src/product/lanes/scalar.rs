@@ -1,0 +1,187 @@
+//! Plain Rust, for processors without AVX2.
+
+use super::{Lanes, Rows};
+
+/// An array made in a loop, which the compiler turns into vectors.
+macro_rules! each {
+    ($zero:expr; $count:literal, $i:ident => $value:expr) => {{
+        let mut out = [$zero; $count];
+        for $i in 0..$count {
+            out[$i] = $value;
+        }
+        out
+    }};
+}
+
+/// Sums of products of 16 codes. Two products of 8 bits fit into an i16 where |w·x| ≤ 128·127. Which of the codes go to
+/// which of the sums is of no account, since they share a scale.
+macro_rules! dot16 {
+    ($w:expr, $x:expr, $code:ty) => {{
+        let (w, x): (&[u8; 16], &[u8; 16]) = ($w, $x);
+        let low = each!(0; 8, i => i16::from(w[i] as $code) * i16::from(x[i] as i8));
+        let high = each!(0; 8, i => i16::from(w[i + 8] as $code) * i16::from(x[i + 8] as i8));
+        let pairs = each!(0; 8, i => low[i] + high[i]);
+        each!(0.0; 4, i => (i32::from(pairs[i]) + i32::from(pairs[i + 4])) as f32)
+    }};
+}
+
+/// The sums of four times 16 codes.
+macro_rules! dot {
+    ($w:expr, $x:expr, $code:ty) => {{
+        let mut sums = [0.0; 16];
+        let quarters = $w.as_chunks().0.iter().zip($x.as_chunks().0);
+        for (sums, (w, x)) in sums.as_chunks_mut::<4>().0.iter_mut().zip(quarters) {
+            *sums = dot16!(w, x, $code);
+        }
+        sums
+    }};
+}
+
+/// No instruction set in particular.
+pub(in super::super) struct Scalar;
+
+// SAFETY of the reads: each method reads what the trait's contract allows it to.
+#[allow(unsafe_op_in_unsafe_fn)]
+impl Lanes for Scalar {
+    type Bytes = [u8; 64];
+    type Floats = [f32; 16];
+
+    #[inline(always)]
+    unsafe fn zero() -> [f32; 16] {
+        [0.0; 16]
+    }
+
+    #[inline(always)]
+    unsafe fn splat(a: f32) -> [f32; 16] {
+        [a; 16]
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> [f32; 16] {
+        from.cast::<[f32; 16]>().read_unaligned()
+    }
+
+    #[inline(always)]
+    unsafe fn load_some(from: *const f32, count: usize) -> [f32; 16] {
+        each!(0.0; 16, i => if i < count { from.add(i).read_unaligned() } else { 0.0 })
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, values: [f32; 16]) {
+        to.cast::<[f32; 16]>().write_unaligned(values);
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u8) -> [f32; 16] {
+        let bits = from.cast::<[u16; 16]>().read_unaligned();
+        each!(0.0; 16, i => Self::f16(bits[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u8) -> [f32; 16] {
+        let bits = from.cast::<[u16; 16]>().read_unaligned();
+        each!(0.0; 16, i => f32::from_bits(u32::from(bits[i]) << 16))
+    }
+
+    #[inline(always)]
+    unsafe fn f16(bits: u16) -> f32 {
+        half::f16::from_bits(bits).to_f32_const()
+    }
+
+    #[inline(always)]
+    unsafe fn mul(a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        each!(0.0; 16, i => a[i] * b[i])
+    }
+
+    #[inline(always)]
+    unsafe fn fma(a: [f32; 16], b: [f32; 16], c: [f32; 16]) -> [f32; 16] {
+        each!(0.0; 16, i => a[i] * b[i] + c[i])
+    }
+
+    #[inline(always)]
+    unsafe fn fnma(a: [f32; 16], b: [f32; 16], c: [f32; 16]) -> [f32; 16] {
+        each!(0.0; 16, i => c[i] - a[i] * b[i])
+    }
+
+    #[inline(always)]
+    unsafe fn row_sums(v: [f32; 16]) -> [f32; 2] {
+        [v[..8].iter().sum(), v[8..].iter().sum()]
+    }
+
+    #[inline(always)]
+    unsafe fn pair(a: f32, b: f32) -> [f32; 16] {
+        Self::alternate([a, a], [b, b])
+    }
+
+    #[inline(always)]
+    unsafe fn alternate(a: [f32; 2], b: [f32; 2]) -> [f32; 16] {
+        each!(0.0; 16, i => [a, b][i / 8][i % 2])
+    }
+
+    #[inline(always)]
+    unsafe fn quarters(a: [f32; 2], b: [f32; 2]) -> [f32; 16] {
+        each!(0.0; 16, i => [a, b][i / 8][i / 4 % 2])
+    }
+
+    #[inline(always)]
+    unsafe fn load32(rows: Rows) -> [u8; 64] {
+        let rows = rows.map(|row| row.cast::<[u8; 32]>().read_unaligned());
+        each!(0; 64, i => rows[i / 32][i % 32])
+    }
+
+    #[inline(always)]
+    unsafe fn both(from: *const u8) -> [u8; 64] {
+        Self::load32([from, from])
+    }
+
+    #[inline(always)]
+    unsafe fn nibbles16(rows: Rows) -> [u8; 64] {
+        let rows = rows.map(|row| row.cast::<[u8; 16]>().read_unaligned());
+        each!(0; 64, i => rows[i / 32][i % 16] >> (4 * (i / 16 % 2)) & 15)
+    }
+
+    #[inline(always)]
+    unsafe fn bits(words: [u32; 2], value: u8) -> [u8; 64] {
+        each!(0; 64, i => if words[i / 32] >> (i % 32) & 1 == 1 { value } else { 0 })
+    }
+
+    #[inline(always)]
+    unsafe fn field(v: [u8; 64], count: u32, mask: u8) -> [u8; 64] {
+        each!(0; 64, i => v[i] >> count & mask)
+    }
+
+    #[inline(always)]
+    unsafe fn shl4(v: [u8; 64]) -> [u8; 64] {
+        each!(0; 64, i => v[i] << 4)
+    }
+
+    #[inline(always)]
+    unsafe fn or(a: [u8; 64], b: [u8; 64]) -> [u8; 64] {
+        each!(0; 64, i => a[i] | b[i])
+    }
+
+    #[inline(always)]
+    unsafe fn sub(a: [u8; 64], b: u8) -> [u8; 64] {
+        each!(0; 64, i => a[i].wrapping_sub(b))
+    }
+
+    #[inline(always)]
+    unsafe fn lookup(table: &[i8; 16], v: [u8; 64]) -> [u8; 64] {
+        each!(0; 64, i => table[usize::from(v[i] & 15)] as u8)
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(to: *mut u8, v: [u8; 64]) {
+        to.cast::<[u8; 64]>().write_unaligned(v);
+    }
+
+    #[inline(always)]
+    unsafe fn dot_unsigned(w: [u8; 64], x: [u8; 64]) -> [f32; 16] {
+        dot!(w, x, u8)
+    }
+
+    #[inline(always)]
+    unsafe fn dot_signed(w: [u8; 64], x: [u8; 64]) -> [f32; 16] {
+        dot!(w, x, i8)
+    }
+}

@@ -1,0 +1,192 @@
+//! Which kernel serves a type, and how each instruction set instantiates it.
+
+use backend_api::types::Type;
+
+use super::{blocks::*, columns, exact, integer, kernel::*, lanes};
+use crate::kernel_set::{KernelSet, Kernels};
+
+/// How a product is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// In f32.
+    Exact = 0,
+    /// In integers, over quantized columns.
+    Integer = 1,
+}
+
+/// The names of the sets in counters.
+pub(super) const SETS: [&str; 4] = ["scalar", "avx2", "avx512", "avx512vnni"];
+
+/// Calls a generic function with the block type that a [`Type`] names.
+macro_rules! for_blocks {
+    ($ty:expr, $make:ident) => {
+        match $ty {
+            Type::Q4_0 => Some($make::<Q4_0>()),
+            Type::Q4_1 => Some($make::<Q4_1>()),
+            Type::Q5_0 => Some($make::<Q5_0>()),
+            Type::Q5_1 => Some($make::<Q5_1>()),
+            Type::Q8_0 => Some($make::<Q8_0>()),
+            Type::Q2_K => Some($make::<Q2_K>()),
+            Type::Q3_K => Some($make::<Q3_K>()),
+            Type::Q4_K => Some($make::<Q4_K>()),
+            Type::Q5_K => Some($make::<Q5_K>()),
+            Type::Q6_K => Some($make::<Q6_K>()),
+            Type::IQ4_NL => Some($make::<IQ4_NL>()),
+            Type::IQ4_XS => Some($make::<IQ4_XS>()),
+            Type::MXFP4 => Some($make::<MXFP4>()),
+            Type::F32 | Type::F16 | Type::BF16 | Type::I32 => None,
+        }
+    };
+}
+
+/// Instantiates the integer kernels for an instruction set. The wrappers enable its features; all else is inlined into
+/// them.
+macro_rules! integer_kernels {
+    ($module:ident, $lanes:ty, $columns:literal $(, $feature:meta)?) => {
+        mod $module {
+            use super::*;
+
+            $(#[$feature])?
+            unsafe fn product<W: Blocks>(weights: &Weights, columns: &[*const u8], tile: &mut Tile) {
+                // SAFETY: the caller's promise, and the features are enabled.
+                unsafe { integer::product::<$lanes, W, $columns>(weights, columns, tile) }
+            }
+
+            $(#[$feature])?
+            pub(super) unsafe fn quantize(x: &[f32], to: *mut u8) {
+                // SAFETY: the caller's promise.
+                unsafe { columns::quantize(x, to) }
+            }
+
+            fn of<W: Blocks>() -> Kernel {
+                product::<W>
+            }
+
+            pub(super) fn kernel(ty: Type) -> Option<Kernel> {
+                for_blocks!(ty, of)
+            }
+        }
+    };
+}
+
+/// As above, for the exact kernels.
+macro_rules! exact_kernels {
+    ($module:ident, $lanes:ty, $columns:literal $(, $feature:meta)?) => {
+        mod $module {
+            use super::*;
+
+            $(#[$feature])?
+            unsafe fn product<W: exact::Decode>(weights: &Weights, columns: &[*const u8], tile: &mut Tile) {
+                // SAFETY: the caller's promise, and the features are enabled.
+                unsafe { exact::product::<$lanes, W, $columns>(weights, columns, tile) }
+            }
+
+            fn of<W: Blocks>() -> Kernel {
+                product::<exact::Unpacked<W>>
+            }
+
+            pub(super) fn kernel(ty: Type) -> Option<Kernel> {
+                match ty {
+                    Type::F32 => Some(product::<exact::F32>),
+                    Type::F16 => Some(product::<exact::F16>),
+                    Type::BF16 => Some(product::<exact::BF16>),
+                    _ => for_blocks!(ty, of),
+                }
+            }
+        }
+    };
+}
+
+exact_kernels!(exact_scalar, lanes::Scalar, 2);
+integer_kernels!(scalar, lanes::Scalar, 4);
+#[cfg(target_arch = "x86_64")]
+exact_kernels!(exact_avx2, lanes::Avx2, 2, target_feature(enable = "avx2,fma,f16c"));
+#[cfg(target_arch = "x86_64")]
+integer_kernels!(avx2, lanes::Avx2, 4, target_feature(enable = "avx2,fma,f16c"));
+#[cfg(target_arch = "x86_64")]
+exact_kernels!(
+    exact_avx512,
+    lanes::Avx512<false>,
+    8,
+    target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")
+);
+#[cfg(target_arch = "x86_64")]
+integer_kernels!(
+    avx512,
+    lanes::Avx512<false>,
+    8,
+    target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")
+);
+#[cfg(target_arch = "x86_64")]
+integer_kernels!(
+    avx512vnni,
+    lanes::Avx512<true>,
+    8,
+    target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
+);
+
+type Choice = fn(Type) -> Option<Kernel>;
+
+/// The kernels that a device uses.
+#[derive(Clone, Copy)]
+pub(super) struct Selected {
+    exact: (Choice, usize),
+    integer: (Choice, usize),
+    quantize: unsafe fn(&[f32], *mut u8),
+}
+
+impl Selected {
+    const SCALAR: Selected = Selected {
+        exact: (exact_scalar::kernel, 0),
+        integer: (scalar::kernel, 0),
+        quantize: scalar::quantize,
+    };
+
+    /// The kernel for weights of this type and its set, an index into [`SETS`]; none where they are no weights.
+    pub fn kernel(&self, ty: Type, way: Way) -> Option<(Kernel, usize)> {
+        let (choice, set) = match way {
+            Way::Exact => self.exact,
+            Way::Integer => self.integer,
+        };
+        Some((choice(ty)?, set))
+    }
+
+    /// Quantizes a column; see [`columns::quantize`].
+    ///
+    /// # Safety
+    /// As there; the kernels were selected for this machine.
+    pub unsafe fn quantize(&self, x: &[f32], to: *mut u8) {
+        // SAFETY: the caller's promise.
+        unsafe { (self.quantize)(x, to) }
+    }
+}
+
+/// The kernels for what the machine was found to have.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn select(kernels: Kernels) -> Selected {
+    let avx512 = Selected {
+        exact: (exact_avx512::kernel, 2),
+        integer: (avx512::kernel, 2),
+        quantize: avx512::quantize,
+    };
+    match (kernels.set(), kernels.vnni()) {
+        (KernelSet::Scalar, _) => Selected::SCALAR,
+        (KernelSet::Avx2, _) => Selected {
+            exact: (exact_avx2::kernel, 1),
+            integer: (avx2::kernel, 1),
+            quantize: avx2::quantize,
+        },
+        (KernelSet::Avx512, false) => avx512,
+        (KernelSet::Avx512, true) => Selected {
+            integer: (avx512vnni::kernel, 3),
+            quantize: avx512vnni::quantize,
+            ..avx512
+        },
+    }
+}
+
+/// The kernels for what the machine was found to have: plain Rust.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn select(_: Kernels) -> Selected {
+    Selected::SCALAR
+}
