@@ -30,6 +30,16 @@ pub struct Score {
     pub reason: RString,
 }
 
+impl Score {
+    /// A score and its reason in words.
+    pub fn new(value: f32, reason: impl Into<RString>) -> Self {
+        Score {
+            value,
+            reason: reason.into(),
+        }
+    }
+}
+
 /// What kind of device it is. The host may ask for a kind, never for a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -63,7 +73,7 @@ pub mod flags {
 
 /// A device, or the description of one that is not here: all that the planning queries may depend on.
 #[repr(C)]
-#[derive(StableAbi, Clone, Debug, PartialEq)]
+#[derive(StableAbi, Clone, Debug, PartialEq, Default)]
 pub struct DeviceInfo {
     /// Index among the backend's devices.
     pub id: u32,

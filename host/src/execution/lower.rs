@@ -1,7 +1,8 @@
 //! Puts every operation of a model on a device that serves it.
 //!
 //! The first target is the one that was chosen. What it refuses as a composite it gets as primitives; what it refuses as
-//! a view it gets as a copy; what it refuses altogether goes to the next target, and is reported.
+//! a view it gets as a copy; what it refuses altogether goes to the next target, as a copy where that one refuses views
+//! too, and is reported.
 
 use std::collections::BTreeMap;
 
@@ -132,28 +133,29 @@ impl<'a> Lowering<'a> {
         if let Some(parts) = unfold(&mut self.draft, &node).map_err(|e| NotServed::of(&node, e))? {
             return parts.into_iter().try_for_each(|part| self.place(part));
         }
-        if self.place_on_copies(&node) {
+        if self.place_on_copies(&node, 0) {
             return Ok(());
         }
-        let target = self.next_that_serves(&node, refusal)?;
-        self.placed.push(Placed { node, target });
-        Ok(())
+        self.place_elsewhere(node, refusal)
     }
 
-    /// Finds another target than the first, and records that it was needed.
-    fn next_that_serves(&mut self, node: &Node, refusal: BackendError) -> Result<usize, NotServed> {
+    /// Places a node on another target than the first, and records that it was needed.
+    fn place_elsewhere(&mut self, node: Node, refusal: BackendError) -> Result<(), NotServed> {
         let mut reasons = vec![format!("{}: {}", self.targets[0].label(), refusal)];
         for target in 1..self.targets.len() {
-            match self.ask(target, node) {
-                Ok(()) => {
-                    self.report(node, &refusal, target);
-                    return Ok(target);
+            match self.ask(target, &node) {
+                Ok(()) => self.placed.push(Placed { node, target }),
+                Err(_) if self.place_on_copies(&node, target) => {}
+                Err(error) => {
+                    reasons.push(format!("{}: {error}", self.targets[target].label()));
+                    continue;
                 }
-                Err(error) => reasons.push(format!("{}: {error}", self.targets[target].label())),
             }
+            self.report(&node, &refusal, target);
+            return Ok(());
         }
         Err(NotServed {
-            operation: name(node),
+            operation: name(&node),
             reasons,
         })
     }
@@ -168,9 +170,8 @@ impl<'a> Lowering<'a> {
         self.refusals.entry(node.operation).or_insert_with(fresh).nodes += 1;
     }
 
-    /// Tries the node on contiguous copies of its views, on the first target: `copy` takes any view. Says whether that
-    /// is served.
-    fn place_on_copies(&mut self, node: &Node) -> bool {
+    /// Tries the node on contiguous copies of its views: `copy` takes any view. Says whether the target serves that.
+    fn place_on_copies(&mut self, node: &Node, target: usize) -> bool {
         let sizes = (self.draft.tensors.len(), self.draft.buffers.len());
         let mut copies: BTreeMap<u32, u32> = BTreeMap::new();
         let mut on_copies = *node;
@@ -185,26 +186,17 @@ impl<'a> Lowering<'a> {
                 *slot = *copies.entry(tensor).or_insert_with(|| self.contiguous_twin(tensor));
             }
         }
-        let before: Vec<Node> = node
-            .inputs
-            .iter()
-            .filter_map(|input| {
-                copies
-                    .get(input)
-                    .map(|copy| Node::new(Operation::Copy.id(), &[*input], *copy))
-            })
-            .collect();
-        let after = copies
-            .get(&node.output)
-            .map(|copy| Node::new(Operation::Copy.id(), &[*copy], node.output));
-        let all: Vec<Node> = before.into_iter().chain([on_copies]).chain(after).collect();
-        if copies.is_empty() || all.iter().any(|part| self.ask(0, part).is_err()) {
+        let copy = |from: u32, to: u32| Node::new(Operation::Copy.id(), &[from], to);
+        let read = copies.iter().filter(|(view, _)| node.inputs.contains(view));
+        let before = read.map(|(&view, &twin)| copy(view, twin));
+        let after = copies.get(&node.output).map(|&twin| copy(twin, node.output));
+        let all: Vec<Node> = before.chain([on_copies]).chain(after).collect();
+        if copies.is_empty() || all.iter().any(|part| self.ask(target, part).is_err()) {
             self.draft.tensors.truncate(sizes.0);
             self.draft.buffers.truncate(sizes.1);
             return false;
         }
-        self.placed
-            .extend(all.into_iter().map(|node| Placed { node, target: 0 }));
+        self.placed.extend(all.into_iter().map(|node| Placed { node, target }));
         true
     }
 

@@ -10,5 +10,8 @@ pub mod inputs;
 pub mod lower;
 pub mod plan;
 
+#[cfg(test)]
+mod tests;
+
 pub use engine::Engine;
 pub use plan::Plan;

@@ -98,7 +98,13 @@ impl Generation<'_> {
 
         let start = Instant::now();
         let (tokens, finish) = self.decode(session, print)?;
-        Ok(Answer { tokens, finish, reused, prefill, decode: start.elapsed() })
+        Ok(Answer {
+            tokens,
+            finish,
+            reused,
+            prefill,
+            decode: start.elapsed(),
+        })
     }
 
     fn decode(

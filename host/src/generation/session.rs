@@ -23,7 +23,14 @@ impl Session {
     pub fn new(engine: Engine, context: u32, keep: Option<u32>) -> Session {
         let mut cached = Prefix::default();
         cached.reserve(context as usize);
-        Session { engine, cached, logits: Vec::new(), context, keep, shifts: 0 }
+        Session {
+            engine,
+            cached,
+            logits: Vec::new(),
+            context,
+            keep,
+            shifts: 0,
+        }
     }
 
     /// The engine.
@@ -47,12 +54,17 @@ impl Session {
             return Err(GenerationError::EmptyPrompt);
         }
         if prompt.len() > self.context as usize {
-            return Err(GenerationError::PromptTooLong { tokens: prompt.len(), context: self.context });
+            return Err(GenerationError::PromptTooLong {
+                tokens: prompt.len(),
+                context: self.context,
+            });
         }
         let wanted = self.cached.reusable(prompt) as u32;
         let cache = self.engine.cache();
         let reused = cache.resumable(SEQUENCE, wanted);
-        cache.truncate(SEQUENCE, reused).map_err(crate::execution::engine::EngineError::from)?;
+        cache
+            .truncate(SEQUENCE, reused)
+            .map_err(crate::execution::engine::EngineError::from)?;
         self.cached.truncate(reused as usize);
         let batch = self.engine.plan().tokens as usize;
         let fresh = &prompt[reused as usize..];
@@ -88,7 +100,9 @@ impl Session {
     fn evaluate(&mut self, tokens: &[u32], wanted: bool) -> Result<(), GenerationError> {
         let last = [tokens.len() as u32 - 1];
         let columns = if wanted { &last[..] } else { &[] };
-        let evaluated = self.engine.evaluate(&[(SEQUENCE, tokens.len() as u32)], tokens, columns);
+        let evaluated = self
+            .engine
+            .evaluate(&[(SEQUENCE, tokens.len() as u32)], tokens, columns);
         if evaluated.is_err() {
             self.cached.truncate(0);
         }

@@ -1,0 +1,177 @@
+//! Devices that refuse what a test says, and compute the rest by the reference.
+
+mod lowering;
+mod planning;
+mod running;
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use backend_api::{
+    BackendError, Result,
+    contract::{
+        Binding, BufferId, DeviceInfo, HostServices, OpenOptions, ProgramId, ProgramNeeds, QueueId, Score, flags,
+    },
+    draft::Draft,
+    graph::{Graph, Node, Step, Tensor},
+    operations::Operation,
+    plugin::{Backend, Device, Handles, module},
+    reference,
+    types::Type,
+    validate,
+};
+use models::{architecture::Model, gguf::Gguf};
+
+use super::{device::Target, engine::Settings};
+
+/// A device in a test. It imports host memory.
+#[derive(Clone, Copy, Default)]
+struct Double<'a> {
+    refuses: &'a [Operation],
+    /// Every view with gaps is refused, but in `copy`.
+    refuses_views: bool,
+    discrete: bool,
+}
+
+impl Double<'_> {
+    /// The answers of `supports` may depend on the description alone, so it carries what is refused.
+    fn target(self, name: &str) -> Target {
+        let info = DeviceInfo {
+            name: name.into(),
+            flags: if self.discrete { 0 } else { flags::IMPORTS },
+            capability: self.refuses.iter().map(|&o| bit(o)).sum(),
+            reserved: [self.refuses_views.into(), 0, 0, 0, 0, 0],
+            ..DeviceInfo::default()
+        };
+        Target {
+            backend: "double".into(),
+            module: module::<Doubles>(),
+            info,
+        }
+    }
+}
+
+fn bit(operation: Operation) -> u64 {
+    1 << (operation.id() % 64)
+}
+
+struct Doubles;
+
+impl Backend for Doubles {
+    const NAME: &'static str = "double";
+    const VERSION: &'static str = "0";
+
+    fn score(_: HostServices) -> Result<Score> {
+        Ok(Score::new(1.0, "there"))
+    }
+
+    fn devices(_: HostServices) -> Result<Vec<DeviceInfo>> {
+        Ok(Vec::new())
+    }
+
+    fn open(_: HostServices, _: u32, _: &OpenOptions) -> Result<Box<dyn Device>> {
+        Ok(Box::new(Evaluator {
+            buffers: Handles::new("buffer"),
+            programs: Handles::new("program"),
+        }))
+    }
+
+    fn supports(info: &DeviceInfo, graph: &Graph<'_>, node: &Node) -> Result<()> {
+        let operation = validate::node(graph, node)?;
+        if info.capability & bit(operation) != 0 {
+            return Err(BackendError::unsupported(format!("no {}", operation.name())));
+        }
+        let mut tensors = super::lower::tensors_of(node).filter_map(|t| graph.tensor(t));
+        let views = info.reserved[0] != 0 && operation != Operation::Copy;
+        match views && tensors.any(|t: &Tensor| !t.is_contiguous()) {
+            true => Err(BackendError::unsupported("no views")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Memory is NaN until it is written, so that whatever reads it too early shows.
+struct Evaluator {
+    buffers: Handles<Mutex<Vec<u8>>>,
+    programs: Handles<Draft>,
+}
+
+impl Evaluator {
+    fn with<T>(&self, buffer: BufferId, f: impl FnOnce(&mut Vec<u8>) -> T) -> Result<T> {
+        let buffer = self.buffers.get(buffer.0)?;
+        let mut bytes = buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(f(&mut bytes))
+    }
+}
+
+impl Device for Evaluator {
+    fn allocate(&self, bytes: u64) -> Result<BufferId> {
+        Ok(BufferId(self.buffers.insert(Mutex::new(vec![0xFF; bytes as usize]))))
+    }
+
+    fn free(&self, buffer: BufferId) -> Result<()> {
+        self.buffers.remove(buffer.0).map(|_| ())
+    }
+
+    unsafe fn import(&self, memory: &[u8]) -> Result<BufferId> {
+        Ok(BufferId(self.buffers.insert(Mutex::new(memory.to_vec()))))
+    }
+
+    fn write(&self, _: QueueId, buffer: BufferId, offset: u64, data: &[u8]) -> Result<()> {
+        self.with(buffer, |bytes| {
+            bytes[offset as usize..][..data.len()].copy_from_slice(data)
+        })
+    }
+
+    fn read(&self, _: QueueId, buffer: BufferId, offset: u64, data: &mut [u8]) -> Result<()> {
+        self.with(buffer, |bytes| {
+            data.copy_from_slice(&bytes[offset as usize..][..data.len()])
+        })
+    }
+
+    fn compile(&self, graph: &Graph<'_>) -> Result<ProgramId> {
+        validate::graph(graph)?;
+        Ok(ProgramId(self.programs.insert(Draft::from(graph))))
+    }
+
+    fn needs(&self, _: ProgramId) -> Result<ProgramNeeds> {
+        Ok(ProgramNeeds::default())
+    }
+
+    fn free_program(&self, program: ProgramId) -> Result<()> {
+        self.programs.remove(program.0).map(|_| ())
+    }
+
+    fn run(&self, _: QueueId, program: ProgramId, bindings: &[Binding], _: Binding, step: Step) -> Result<()> {
+        let take = |b: &Binding| self.with(b.buffer, std::mem::take);
+        let mut memory = bindings.iter().map(take).collect::<Result<Vec<_>>>()?;
+        let outcome = reference::run(&self.programs.get(program.0)?.graph(), &mut memory, &step);
+        for (binding, bytes) in bindings.iter().zip(memory) {
+            self.with(binding.buffer, |place| *place = bytes)?;
+        }
+        outcome
+    }
+
+    fn free_memory(&self) -> Result<u64> {
+        Ok(0)
+    }
+}
+
+/// A small qwen2, for steps of up to 4 tokens and 2 wanted columns.
+fn model() -> (Arc<Gguf>, Model, Settings) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/qwen2-f32.gguf");
+    let file = Arc::new(Gguf::open(&path).unwrap());
+    let model = Model::load(&file).unwrap();
+    let settings = Settings {
+        context: 32,
+        batch: 4,
+        rows: 2,
+        sequences: 2,
+        page_tokens: 16,
+        cache_types: [Type::F32; 2],
+        threads: 1,
+    };
+    (file, model, settings)
+}

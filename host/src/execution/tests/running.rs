@@ -1,0 +1,65 @@
+use backend_api::{
+    abi_stable::std_types::RStr,
+    contract::HostServices,
+    operations::Operation::{self, *},
+};
+
+use super::{Double, model};
+use crate::execution::{Engine, engine::plan_for};
+
+extern "C" fn no_log(_: u32, _: RStr<'_>, _: RStr<'_>) {}
+
+/// The bits of the wanted logits of two steps: smaller than the largest, without wanted columns and with one, of one
+/// sequence and of two.
+fn logits(doubles: &[Double<'_>]) -> Vec<u32> {
+    let (file, model, settings) = model();
+    let targets: Vec<_> = doubles.iter().map(|d| d.target("d")).collect();
+    let plan = plan_for(&file, &model, &settings, &targets).unwrap();
+    let services = HostServices {
+        log: no_log,
+        level: 0,
+        reserved: 0,
+        reserved2: [0; 6],
+    };
+    let mut engine = Engine::open(file, &model, &settings, plan, services).unwrap();
+    let mut bits = Vec::new();
+    let mut step = |columns: &[(usize, u32)], tokens: &[u32], wanted: &[u32]| {
+        engine.evaluate(columns, tokens, wanted).unwrap();
+        bits.extend((0..wanted.len()).flat_map(|row| engine.logits(row).map(f32::to_bits).collect::<Vec<_>>()));
+    };
+    step(&[(0, 2)], &[5, 6], &[]);
+    step(&[(0, 1), (1, 1)], &[7, 8], &[1]);
+    bits
+}
+
+const COMPOSITES: &[Operation] = &[ProductAdd, Products, GatedProduct, NormAdd, NormRope];
+
+/// The reference is all devices' arithmetic, so nothing but a mistake in placing, planning or carrying changes a bit.
+#[test]
+fn the_same_numbers_come_of_every_placement() {
+    let whole = logits(&[Double::default()]);
+    assert!(whole.len() > 3 && whole.iter().all(|&bits| f32::from_bits(bits).is_finite()));
+    let refusals: [(&[Operation], bool); 3] = [
+        (COMPOSITES, true),
+        (&[Rows, RmsNorm, CacheStore, Gated, GatedProduct], true),
+        (Operation::ALL.as_slice(), false),
+    ];
+    for (refuses, refuses_views) in refusals {
+        let first = Double {
+            refuses,
+            refuses_views,
+            discrete: true,
+        };
+        assert!(logits(&[first, Double::default()]) == whole, "{refuses:?}");
+    }
+    let [first, second] = [
+        (&[ProductAdd, Products, GatedProduct, Product, Attention] as &[_], true),
+        (&[Attention, Gated, Rope], false),
+    ]
+    .map(|(refuses, refuses_views)| Double {
+        refuses,
+        refuses_views,
+        discrete: true,
+    });
+    assert!(logits(&[first, second, Double::default()]) == whole, "three devices");
+}
