@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub mod backends;
+pub mod check;
 pub mod inspect;
 pub mod logits;
 pub mod run;
@@ -22,7 +23,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(&args, &mut out),
         Command::Logits(args) => logits::run(&args),
         Command::Tokenize(args) => tokenize::run(&args, &mut out),
-        Command::Check(_) => anyhow::bail!("soon"),
+        Command::Check(args) => check::run(&args, &mut out),
         Command::Inspect(args) => inspect::run(&args, &mut out),
         Command::Backends(args) => {
             let terminal = stdout().is_terminal();
