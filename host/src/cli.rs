@@ -232,7 +232,9 @@ pub struct LogitsArgs {
 
 /// `host tokenize`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Examples:\n  host tokenize model.gguf \"Hello\"\n  host tokenize vocab.gguf --json - < text.txt")]
+#[command(
+    after_help = "Examples:\n  host tokenize model.gguf \"Hello\"\n  host tokenize vocab.gguf --json - < text.txt"
+)]
 pub struct TokenizeArgs {
     /// GGUF file, with or without weights, or `embedded`
     #[arg(value_hint = ValueHint::FilePath)]

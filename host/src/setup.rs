@@ -96,7 +96,12 @@ pub fn start(model: &LoadedModel, request: &Request) -> anyhow::Result<Running> 
     let (plugin, engine) = open_first(&attempts, |plugin| open(plugin, &plugins, model, &settings, request))?;
     report_refusals(&engine);
     let devices = engine.plan().devices.iter().map(|d| d.target.label()).collect();
-    Ok(Running { engine, backend: plugin.label(), devices, context: settings.context })
+    Ok(Running {
+        engine,
+        backend: plugin.label(),
+        devices,
+        context: settings.context,
+    })
 }
 
 fn settings(model: &LoadedModel, request: &Request) -> anyhow::Result<Settings> {
@@ -144,9 +149,15 @@ fn open(
 fn check_memory(engine: &mut Engine) -> anyhow::Result<()> {
     let counted = engine.counters().context("asking the devices what they allocated")?;
     for (device, (label, counters)) in engine.plan().devices.iter().zip(counted) {
-        let allocated = counters.iter().find(|c| c.name.as_str() == "allocated_bytes").map(|c| c.value);
+        let allocated = counters
+            .iter()
+            .find(|c| c.name.as_str() == "allocated_bytes")
+            .map(|c| c.value);
         if let Some(allocated) = allocated.filter(|&bytes| bytes != device.allocated()) {
-            tracing::warn!("{label} allocated {allocated} bytes, where the plan has {}", device.allocated());
+            tracing::warn!(
+                "{label} allocated {allocated} bytes, where the plan has {}",
+                device.allocated()
+            );
         }
     }
     Ok(())
@@ -158,9 +169,17 @@ fn target(plugin: &Plugin, index: Option<u32>) -> anyhow::Result<Target> {
         Some(index) => plugin.devices.iter().find(|d| d.id == index),
     };
     let (Some(info), Some(module)) = (info, plugin.module) else {
-        bail!("it has no device {}; it has {}", index.unwrap_or(0), plugin.devices.len());
+        bail!(
+            "it has no device {}; it has {}",
+            index.unwrap_or(0),
+            plugin.devices.len()
+        );
     };
-    Ok(Target { backend: plugin.label(), module, info: info.clone() })
+    Ok(Target {
+        backend: plugin.label(),
+        module,
+        info: info.clone(),
+    })
 }
 
 /// The best device of kind cpu, for what the chosen one refuses.

@@ -18,7 +18,11 @@ pub fn run(args: &LogitsArgs) -> anyhow::Result<ExitCode> {
     let rows = (STEP_BYTES / (4 * u64::from(vocabulary))).clamp(1, args.engine.batch_size.into()) as u32;
     let mut running = setup::start(&model, &args.engine.request(rows))?;
     if tokens.len() > running.context as usize {
-        bail!("{} tokens, but the context holds {}\nhint: --ctx-size", tokens.len(), running.context);
+        bail!(
+            "{} tokens, but the context holds {}\nhint: --ctx-size",
+            tokens.len(),
+            running.context
+        );
     }
     let logits = evaluate(&mut running.engine, &tokens)?;
     write(&args.output, &logits, tokens.len(), vocabulary as usize)
@@ -28,9 +32,14 @@ pub fn run(args: &LogitsArgs) -> anyhow::Result<ExitCode> {
 
 /// Token ids from text.
 fn parse(text: &str) -> anyhow::Result<Vec<u32>> {
-    let words = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());
+    let words = text
+        .split(|c: char| c == ',' || c.is_whitespace())
+        .filter(|word| !word.is_empty());
     let tokens: Vec<u32> = words
-        .map(|word| word.parse().with_context(|| format!("--tokens: {word:?} is no token id")))
+        .map(|word| {
+            word.parse()
+                .with_context(|| format!("--tokens: {word:?} is no token id"))
+        })
         .collect::<Result<_, _>>()?;
     if tokens.is_empty() {
         bail!("--tokens: no token id in {text:?}; expected numbers separated by spaces or commas");

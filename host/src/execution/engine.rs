@@ -385,9 +385,9 @@ fn open_share(
         },
         device: open,
     };
-    share.workspace.buffer = share.at(share.device.allocate(device.workspace))?;
+    share.workspace.buffer = share.at(share.device.allocate(device.rounded(device.workspace)))?;
     for (&region, &bytes) in &device.regions {
-        let buffer = share.at(share.device.allocate(bytes))?;
+        let buffer = share.at(share.device.allocate(device.rounded(bytes)))?;
         share.regions.insert(
             region,
             Binding {

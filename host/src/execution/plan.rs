@@ -169,8 +169,13 @@ pub struct DevicePlan {
 impl DevicePlan {
     /// Bytes that the device is asked for, each allocation rounded as the device rounds it.
     pub fn allocated(&self) -> u64 {
-        let rounded = |bytes: u64| bytes.next_multiple_of(self.granularity);
-        self.regions.values().copied().map(rounded).sum::<u64>() + rounded(self.workspace)
+        let regions: u64 = self.regions.values().map(|&bytes| self.rounded(bytes)).sum();
+        regions + self.rounded(self.workspace)
+    }
+
+    /// What the device is asked for where `bytes` are needed: what it takes, so that it counts what the plan says.
+    pub fn rounded(&self, bytes: u64) -> u64 {
+        bytes.next_multiple_of(self.granularity)
     }
 }
 

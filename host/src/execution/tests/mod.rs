@@ -6,13 +6,17 @@ mod running;
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use backend_api::{
     BackendError, Result,
     contract::{
-        Binding, BufferId, DeviceInfo, HostServices, OpenOptions, ProgramId, ProgramNeeds, QueueId, Score, flags,
+        Binding, BufferId, Counter, DeviceInfo, HostServices, MemoryRules, OpenOptions, ProgramId, ProgramNeeds,
+        QueueId, Score, flags,
     },
     draft::Draft,
     graph::{Graph, Node, Step, Tensor},
@@ -71,10 +75,18 @@ impl Backend for Doubles {
         Ok(Vec::new())
     }
 
+    fn memory(_: &DeviceInfo) -> Result<MemoryRules> {
+        Ok(MemoryRules {
+            granularity: 4096,
+            alignment: 64,
+        })
+    }
+
     fn open(_: HostServices, _: u32, _: &OpenOptions) -> Result<Box<dyn Device>> {
         Ok(Box::new(Evaluator {
             buffers: Handles::new("buffer"),
             programs: Handles::new("program"),
+            allocated: AtomicU64::new(0),
         }))
     }
 
@@ -96,6 +108,7 @@ impl Backend for Doubles {
 struct Evaluator {
     buffers: Handles<Mutex<Vec<u8>>>,
     programs: Handles<Draft>,
+    allocated: AtomicU64,
 }
 
 impl Evaluator {
@@ -108,6 +121,7 @@ impl Evaluator {
 
 impl Device for Evaluator {
     fn allocate(&self, bytes: u64) -> Result<BufferId> {
+        self.allocated.fetch_add(bytes, Ordering::Relaxed);
         Ok(BufferId(self.buffers.insert(Mutex::new(vec![0xFF; bytes as usize]))))
     }
 
@@ -156,6 +170,13 @@ impl Device for Evaluator {
 
     fn free_memory(&self) -> Result<u64> {
         Ok(0)
+    }
+
+    fn counters(&self) -> Result<Vec<Counter>> {
+        Ok(vec![Counter {
+            name: "allocated_bytes".into(),
+            value: self.allocated.load(Ordering::Relaxed),
+        }])
     }
 }
 

@@ -9,9 +9,8 @@ use crate::execution::{Engine, engine::plan_for};
 
 extern "C" fn no_log(_: u32, _: RStr<'_>, _: RStr<'_>) {}
 
-/// The bits of the wanted logits of two steps: smaller than the largest, without wanted columns and with one, of one
-/// sequence and of two.
-fn logits(doubles: &[Double<'_>]) -> Vec<u32> {
+/// A model on these devices.
+fn engine(doubles: &[Double<'_>]) -> Engine {
     let (file, model, settings) = model();
     let targets: Vec<_> = doubles.iter().map(|d| d.target("d")).collect();
     let plan = plan_for(&file, &model, &settings, &targets).unwrap();
@@ -21,7 +20,13 @@ fn logits(doubles: &[Double<'_>]) -> Vec<u32> {
         reserved: 0,
         reserved2: [0; 6],
     };
-    let mut engine = Engine::open(file, &model, &settings, plan, services).unwrap();
+    Engine::open(file, &model, &settings, plan, services).unwrap()
+}
+
+/// The bits of the wanted logits of two steps: smaller than the largest, without wanted columns and with one, of one
+/// sequence and of two.
+fn logits(doubles: &[Double<'_>]) -> Vec<u32> {
+    let mut engine = engine(doubles);
     let mut bits = Vec::new();
     let mut step = |columns: &[(usize, u32)], tokens: &[u32], wanted: &[u32]| {
         engine.evaluate(columns, tokens, wanted).unwrap();
@@ -62,4 +67,17 @@ fn the_same_numbers_come_of_every_placement() {
         discrete: true,
     });
     assert!(logits(&[first, second, Double::default()]) == whole, "three devices");
+}
+
+#[test]
+fn devices_are_asked_for_what_the_plan_says_to_the_byte() {
+    let first = Double {
+        refuses: &[Attention],
+        discrete: true,
+        ..Double::default()
+    };
+    let engine = engine(&[first, Double::default()]);
+    let planned: Vec<u64> = engine.plan().devices.iter().map(|d| d.allocated()).collect();
+    let counted: Vec<u64> = engine.counters().unwrap().iter().map(|(_, c)| c[0].value).collect();
+    assert_eq!((counted.len(), counted), (2, planned));
 }
