@@ -1,0 +1,172 @@
+//! A stranger's backend, built from `backend-api` alone and dropped into a folder: models run on it, what it refuses runs
+//! on the CPU, and all of that is said.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A folder with the slow backend and the CPU's.
+fn plugins() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let cpu = tests::host().with_file_name("libbackend_cpu.so");
+    fs::copy(tests::build("tests/slow-backend", &[]), folder.path().join("slow.so")).unwrap();
+    fs::copy(cpu, folder.path().join("cpu.so")).unwrap();
+    folder
+}
+
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+fn host(plugins: &TempDir, arguments: &[&str]) -> Ran {
+    let mut command = Command::new(tests::host());
+    command.args(arguments).arg("--plugins").arg(plugins.path());
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ran {
+        code: output.status.code(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
+}
+
+const GREEDY: [&str; 8] = [
+    "run",
+    "embedded",
+    "ROMEO: But soft,",
+    "--raw",
+    "--temperature",
+    "0",
+    "--predict",
+    "12",
+];
+
+#[test]
+fn a_model_runs_on_it_and_what_it_refuses_runs_on_the_cpu() {
+    let plugins = plugins();
+    let on_cpu = host(&plugins, &[&GREEDY[..], &["--backend", "cpu", "--json"]].concat());
+    let on_slow = host(&plugins, &[&GREEDY[..], &["--backend", "slow", "--json"]].concat());
+    assert_eq!(on_slow.code, Some(0), "{}", on_slow.stderr);
+
+    let [cpu, slow] = [&on_cpu, &on_slow].map(|ran| serde_json::from_str::<Value>(&ran.stdout).unwrap());
+    assert_eq!(slow["tokens"], cpu["tokens"]);
+    assert_eq!(slow["backend"], "slow");
+    let devices: Vec<&str> = slow["devices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|d| d.as_str().unwrap())
+        .collect();
+    assert!(
+        devices[0].starts_with("slow:0") && devices[1].starts_with("cpu:0"),
+        "{devices:?}"
+    );
+    for operation in ["rows", "rope", "cache_store", "attention"] {
+        let told = on_slow
+            .stderr
+            .lines()
+            .any(|line| line.contains(&format!("operations {operation} run on cpu:0")) && line.starts_with("warning:"));
+        assert!(told, "{operation} is not reported:\n{}", on_slow.stderr);
+    }
+}
+
+#[test]
+fn without_fallback_nothing_runs_elsewhere() {
+    let ran = host(
+        &plugins(),
+        &[&GREEDY[..], &["--backend", "slow", "--no-fallback"]].concat(),
+    );
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stdout.is_empty());
+    assert!(ran.stderr.contains("no device serves operation"), "{}", ran.stderr);
+}
+
+#[test]
+fn its_exact_path_gives_the_reference_logits() {
+    let plugins = plugins();
+    let fixtures = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures"));
+    let facts: Value = serde_json::from_slice(&fs::read(fixtures.join("qwen2-f32.json")).unwrap()).unwrap();
+    let tokens: Vec<String> = facts["prompt_tokens"].as_array().unwrap()[..24]
+        .iter()
+        .map(Value::to_string)
+        .collect();
+    let output = plugins.path().join("logits.safetensors");
+    let model = fixtures.join("qwen2-f32.gguf");
+    let ran = host(
+        &plugins,
+        &[
+            "logits",
+            model.to_str().unwrap(),
+            "--tokens",
+            &tokens.join(" "),
+            "--output",
+            output.to_str().unwrap(),
+            "--backend",
+            "slow",
+            "--kv-type",
+            "f32",
+            "--batch-size",
+            "7",
+        ],
+    );
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let [ours, reference] =
+        [output, fixtures.join("qwen2-f32.safetensors")].map(|path| logits(&fs::read(path).unwrap()));
+    let error = mean_row_error(&ours, &reference, 2048);
+    assert!(error <= 1e-6, "{error:e}");
+}
+
+fn logits(file: &[u8]) -> Vec<f64> {
+    let tensors = safetensors::SafeTensors::deserialize(file).unwrap();
+    let bytes = tensors.tensor("logits").unwrap().data();
+    bytes
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes(b.try_into().unwrap()).into())
+        .collect()
+}
+
+/// Σ(a−b)²/Σb² of each row, mean over the rows of `a`.
+fn mean_row_error(a: &[f64], b: &[f64], row: usize) -> f64 {
+    let errors: Vec<f64> = a
+        .chunks_exact(row)
+        .zip(b.chunks_exact(row))
+        .map(|(a, b)| {
+            let difference: f64 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
+            difference / b.iter().map(|b| b.powi(2)).sum::<f64>()
+        })
+        .collect();
+    errors.iter().sum::<f64>() / errors.len() as f64
+}
+
+#[test]
+fn the_conformance_suite_shows_its_gaps_as_refusals() {
+    let library = tests::build("tests/slow-backend", &[]);
+    let output = Command::new(tests::host())
+        .args(["check", "--json"])
+        .arg(library)
+        .output()
+        .unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["failed"], 0);
+    let row = |operation: &str, ty: &str| {
+        let table = report["table"].as_array().unwrap();
+        table
+            .iter()
+            .find(|r| r["operation"] == operation && r["type"] == ty)
+            .unwrap()
+            .clone()
+    };
+    assert!(row("product", "Q8_0")["passed"].as_u64() > Some(0));
+    assert_eq!(row("product", "Q4_K")["passed"], 0);
+    assert_eq!(row("attention", "F16")["passed"], 0);
+    assert!(row("attention", "F16")["refused"].as_u64() > Some(0));
+}
