@@ -7,9 +7,7 @@ use backend_api::{
     conformance::{Options, Verdict, check},
     contract::{DeviceInfo, HostServices, MemoryRules, OpenOptions, Score},
     graph::{Graph, Node},
-    operations::Operation,
     plugin::{Backend, Device, module},
-    types::Type,
 };
 use backend_cpu::{
     device::{CpuBackend, CpuDevice},
@@ -51,42 +49,13 @@ impl<const SET: usize> Backend for Forced<SET> {
     }
 }
 
-/// The operations made of products. Over block types their class is a mean over many outputs, which the suite's smallest
-/// cases do not have: the crate's own tests of the products take larger ones.
-const PRODUCTS: [Operation; 8] = [
-    Operation::Product,
-    Operation::ExpertProduct,
-    Operation::ProductAdd,
-    Operation::Products,
-    Operation::GatedProduct,
-    Operation::ExpertProductAdd,
-    Operation::GatedExpertProduct,
-    Operation::MixCoefficients,
-];
-
 fn conforms<const SET: usize>() {
     if !KernelSet::ALL[SET].is_available() {
         eprintln!("skipped: this machine has no {}", KernelSet::ALL[SET]);
         return;
     }
-    let plain = [Type::F32, Type::F16, Type::BF16];
-    conform::<SET>(None, plain.into());
-    let others = Operation::ALL.into_iter().filter(|o| !PRODUCTS.contains(o));
-    let blocks = Type::ALL.into_iter().filter(|t| !plain.contains(t));
-    conform::<SET>(Some(others.collect()), blocks.collect());
-}
-
-fn conform<const SET: usize>(operations: Option<Vec<Operation>>, types: Vec<Type>) {
-    let open = OpenOptions {
-        threads: 2,
-        ..OpenOptions::default()
-    };
-    let options = Options {
-        operations,
-        types: Some(types),
-        open,
-        ..Options::default()
-    };
+    let mut options = Options::default();
+    options.open.threads = 2;
     let (mut passed, mut failures) = (0, Vec::new());
     check(
         module::<Forced<SET>>(),
