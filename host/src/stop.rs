@@ -1,5 +1,8 @@
 //! Stop strings in a text that arrives in pieces.
 
+/// Bytes that are held without taking more memory: longer than pieces of text are.
+const ROOM: usize = 1 << 10;
+
 /// What may be printed after a piece has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Printable<'a> {
@@ -31,6 +34,7 @@ impl StopStrings {
         stops.sort_by_key(|stop| std::cmp::Reverse(stop.len()));
         Self {
             stops,
+            buffer: String::with_capacity(ROOM),
             ..Self::default()
         }
     }

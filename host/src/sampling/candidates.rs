@@ -32,7 +32,7 @@ pub(super) struct Candidates {
 impl Candidates {
     /// Takes every token whose logit is not −∞, in the order of tokens.
     pub(super) fn take_all(&mut self, logits: &[f32]) {
-        self.items.clear();
+        self.make_room(logits.len());
         let allowed = (0..).zip(logits).filter(|&(_, &logit)| logit > f32::NEG_INFINITY);
         self.items
             .extend(allowed.map(|(token, &key)| Candidate { token, key, p: 0.0 }));
@@ -41,7 +41,7 @@ impl Candidates {
     /// Takes the k largest logits that are not −∞, in the order of ranks. One pass: what exceeds the k-th largest so far is
     /// collected, and each time 2k are collected, the k smaller ones go and the bound rises.
     pub(super) fn take_largest(&mut self, logits: &[f32], k: usize) {
-        self.items.clear();
+        self.make_room(logits.len().min(2 * k));
         let mut bound = f32::NEG_INFINITY;
         for (start, chunk) in (0..).step_by(CHUNK).zip(logits.chunks(CHUNK)) {
             if !chunk.iter().fold(false, |any, &logit| any | (logit > bound)) {
@@ -60,6 +60,12 @@ impl Candidates {
             self.keep_largest(k);
         }
         self.items.sort_unstable_by(by_rank);
+    }
+
+    /// Empties the buffer, which can then take `most` candidates: the first token takes the memory for all others.
+    fn make_room(&mut self, most: usize) {
+        self.items.clear();
+        self.items.reserve(most);
     }
 
     fn keep_largest(&mut self, k: usize) -> f32 {

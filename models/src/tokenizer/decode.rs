@@ -2,6 +2,9 @@
 
 use super::{NoSuchToken, Tokenizer};
 
+/// Bytes that are held without taking more memory: longer than pieces are.
+const ROOM: usize = 1 << 10;
+
 /// Whether control pieces (and the unknown piece) are part of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Controls {
@@ -27,7 +30,7 @@ impl Decoder {
     pub fn new(controls: Controls) -> Self {
         Self {
             controls,
-            held: Vec::new(),
+            held: Vec::with_capacity(ROOM),
         }
     }
 
