@@ -1,0 +1,228 @@
+//! The models of `fixtures/` say what the reference implementations say, through the program and the CPU backend.
+
+use std::process::Command;
+
+use models::tokenizer::{Controls, Special};
+use tests::{Fixture, KERNELS, Logits, Serving, command, json, kernel_sets, output, tokens};
+
+/// How far a model may be from its reference, the mean normalized squared error over the prompt's positions, by the
+/// type of its cache. The standard is 1e-6 where nothing is quantized on the way and 1e-3 where activations are; within
+/// it each bound is at most four times what was measured.
+struct Golden {
+    model: &'static str,
+    /// F32, F16, Q8_0, Q4_0.
+    caches: [(&'static str, f64); 4],
+    /// The largest difference of a logit, with an F32 cache.
+    logit: f64,
+}
+
+const GOLDEN: [Golden; 3] = [
+    // measured 9.8e-13, 7.4e-8, 4.8e-5, 1.04e-2; 1.9e-5
+    Golden {
+        model: "qwen2-f32",
+        caches: [("f32", 3e-12), ("f16", 2e-7), ("q8_0", 1.5e-4), ("q4_0", 2.5e-2)],
+        logit: 5e-5,
+    },
+    // measured 3.1e-4, 2.7e-4, 3.3e-4, 1.09e-2; 0.33
+    Golden {
+        model: "qwen2-q8_0",
+        caches: [("f32", 8e-4), ("f16", 8e-4), ("q8_0", 9e-4), ("q4_0", 2.5e-2)],
+        logit: 0.4,
+    },
+    // measured 2.0e-4, 1.9e-4, 2.2e-4, 9.3e-3; 0.33
+    Golden {
+        model: "gemma3-q8_0",
+        caches: [("f32", 6e-4), ("f16", 6e-4), ("q8_0", 7e-4), ("q4_0", 2.5e-2)],
+        logit: 0.4,
+    },
+];
+
+/// What the standard asks of a model with an F32 cache.
+fn standard(model: &str) -> f64 {
+    if model.ends_with("f32") { 1e-6 } else { 1e-3 }
+}
+
+/// A command that runs on the CPU backend and on no other.
+fn on_cpu(arguments: &[&str]) -> Command {
+    let mut command = command(arguments);
+    command.args(["--backend", "cpu", "--no-fallback"]);
+    command
+}
+
+/// The logits of these tokens by `host logits` with more options.
+fn logits(fixture: &Fixture, tokens: &[u32], options: &[&str], kernels: Option<&str>) -> Logits {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("logits.safetensors");
+    let ids: Vec<String> = tokens.iter().map(u32::to_string).collect();
+    let path = fixture.path();
+    let mut command = on_cpu(&[
+        "logits",
+        &path,
+        "--tokens",
+        &ids.join(" "),
+        "--output",
+        file.to_str().unwrap(),
+    ]);
+    command.args(options).envs(kernels.map(|set| (KERNELS, set)));
+    assert_eq!(output(&mut command), b"");
+    Logits::read(&file)
+}
+
+#[test]
+fn logits_are_those_of_the_reference_at_every_batch_size() {
+    for golden in &GOLDEN {
+        let fixture = Fixture::named(golden.model);
+        let (prompt, reference) = (fixture.prompt(), fixture.logits());
+        let at = |batch: &str| logits(&fixture, &prompt, &["--kv-type", "f32", "--batch-size", batch], None);
+        let one = at("1");
+        let (error, logit) = (one.error_from(&reference), one.largest_difference(&reference));
+        println!(
+            "{}: error {error:.2e}, largest difference of a logit {logit:.2e}",
+            golden.model
+        );
+        assert!(
+            error <= golden.caches[0].1.min(standard(golden.model)),
+            "{}: {error:e}",
+            golden.model
+        );
+        assert!(logit <= golden.logit, "{}: {logit}", golden.model);
+        // a column's result depends on no other of up to eight
+        assert_eq!(one, at("7"), "{}", golden.model);
+        for batch in ["64", "160"] {
+            let error = at(batch).error_from(&one);
+            println!(
+                "{}: batches of {batch} differ from single tokens by {error:.2e}",
+                golden.model
+            );
+            assert!(error <= 1e-10, "{} in batches of {batch}: {error:e}", golden.model);
+        }
+    }
+}
+
+#[test]
+fn smaller_types_of_the_cache_cost_no_more_than_stated() {
+    for golden in &GOLDEN {
+        let fixture = Fixture::named(golden.model);
+        let (prompt, reference) = (fixture.prompt(), fixture.logits());
+        for (ty, bound) in golden.caches {
+            for batch in ["7", "160"] {
+                let found = logits(&fixture, &prompt, &["--kv-type", ty, "--batch-size", batch], None);
+                let error = found.error_from(&reference);
+                println!("{} with a cache of {ty}, batches of {batch}: {error:.2e}", golden.model);
+                assert!(error <= bound, "{} {ty} {batch}: {error:e}", golden.model);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_instruction_set_says_the_same() {
+    for set in kernel_sets() {
+        for golden in &GOLDEN {
+            let fixture = Fixture::named(golden.model);
+            let (prompt, reference) = (fixture.prompt(), fixture.logits());
+            for batch in ["7", "160"] {
+                let options = ["--kv-type", "f32", "--batch-size", batch];
+                let error = logits(&fixture, &prompt, &options, Some(set)).error_from(&reference);
+                println!("{} with {set}, batches of {batch}: {error:.2e}", golden.model);
+                assert!(error <= golden.caches[0].1, "{} {set} {batch}: {error:e}", golden.model);
+            }
+        }
+    }
+}
+
+/// A choice is certain where the best logit leads by more than twice the largest error of a logit.
+fn is_certain(golden: &Golden, margin: f64) -> bool {
+    margin > 2.0 * golden.logit
+}
+
+#[test]
+fn the_greedy_continuation_is_that_of_the_reference() {
+    for golden in &GOLDEN {
+        let fixture = Fixture::named(golden.model);
+        let greedy = fixture.greedy();
+        let certain = greedy
+            .iter()
+            .take_while(|(_, margin)| is_certain(golden, *margin))
+            .count();
+        let (text, path) = (greedy_text(&fixture), fixture.path());
+        let predict = greedy.len().to_string();
+        let mut run = on_cpu(&["run", &path, &text, "--predict", &predict]);
+        run.args("--raw --ignore-eos --temperature 0 --json --kv-type f32 --batch-size 8".split(' '));
+        let answer = json(&mut run);
+        assert_eq!(answer["prompt_tokens"], fixture.greedy_prompt().len());
+        assert_eq!(
+            (&answer["generated"], &answer["finish"]),
+            (&greedy.len().into(), &"length".into())
+        );
+        let expected: Vec<u32> = greedy.iter().map(|(token, _)| *token).collect();
+        let found = tokens(&answer["tokens"]);
+        let agree = found.iter().zip(&expected).take_while(|(a, b)| a == b).count();
+        println!("{}: {certain} tokens are certain, {agree} agree", golden.model);
+        assert!(
+            certain >= 2 && found[..certain] == expected[..certain],
+            "{}: {found:?}",
+            golden.model
+        );
+        assert_eq!(likeliest_after_each(&fixture, &found), found, "{}", golden.model);
+    }
+}
+
+/// The likeliest token after the prompt and after each of `answer` but the last, by `host logits`.
+fn likeliest_after_each(fixture: &Fixture, answer: &[u32]) -> Vec<u32> {
+    let prompt = fixture.greedy_prompt();
+    let all = logits(
+        fixture,
+        &[&prompt, answer].concat(),
+        &["--kv-type", "f32", "--batch-size", "8"],
+        None,
+    );
+    (0..answer.len()).map(|i| all.likeliest(prompt.len() - 1 + i)).collect()
+}
+
+/// The text of the tokens that the continuation starts from.
+fn greedy_text(fixture: &Fixture) -> String {
+    let tokenizer = Serving::of(fixture).model.tokenizer;
+    let prompt = fixture.greedy_prompt();
+    let words = prompt
+        .strip_prefix(&[tokenizer.bos().unwrap_or(u32::MAX)])
+        .unwrap_or(&prompt);
+    let text = tokenizer.decode(words, Controls::Show).unwrap();
+    assert_eq!(tokenizer.encode(&text, Special::Parse), words);
+    text
+}
+
+#[test]
+fn after_each_token_of_the_references_continuation_the_next_is_the_likeliest() {
+    for golden in &GOLDEN {
+        let fixture = Fixture::named(golden.model);
+        let greedy = fixture.greedy();
+        let tokens: Vec<u32> = greedy.iter().map(|(token, _)| *token).collect();
+        let mut certain = 0;
+        let likeliest = likeliest_after_each(&fixture, &tokens);
+        for (i, (token, margin)) in greedy.iter().enumerate() {
+            if is_certain(golden, *margin) {
+                assert_eq!(likeliest[i], *token, "{}: token {i}", golden.model);
+                certain += 1;
+            }
+        }
+        println!("{}: {certain} of {} tokens are certain", golden.model, greedy.len());
+        assert!(certain > greedy.len() / 2);
+    }
+}
+
+#[test]
+fn the_program_tokenizes_as_the_reference() {
+    for golden in &GOLDEN {
+        let fixture = Fixture::named(golden.model);
+        for (text, expected) in fixture
+            .texts()
+            .iter()
+            .filter(|(text, _)| !text.starts_with('-'))
+            .take(12)
+        {
+            let found = json(&mut command(&["tokenize", "--json", &fixture.path(), text]));
+            assert_eq!(tokens(&found["tokens"]), *expected, "{}: {text:?}", golden.model);
+        }
+    }
+}

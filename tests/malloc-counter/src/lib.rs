@@ -1,0 +1,88 @@
+//! Counts how often a process asks the C library's heap for memory.
+//!
+//! Preloaded into a program (`LD_PRELOAD`), these functions take the place of the C library's in the program and in all
+//! that it loads, count, and pass on to glibc's own under their second names. When the process ends, the count is
+//! written to the file PID in the folder that `MALLOC_COUNTER` names: child processes write files of their own.
+
+use std::{
+    env,
+    ffi::{c_int, c_void},
+    fs,
+    path::Path,
+    process, ptr,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+unsafe extern "C" {
+    fn __libc_malloc(bytes: usize) -> *mut c_void;
+    fn __libc_calloc(count: usize, bytes: usize) -> *mut c_void;
+    fn __libc_realloc(memory: *mut c_void, bytes: usize) -> *mut c_void;
+    fn __libc_memalign(alignment: usize, bytes: usize) -> *mut c_void;
+}
+
+/// # Safety
+/// As C has it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn malloc(bytes: usize) -> *mut c_void {
+    CALLS.fetch_add(1, Relaxed);
+    // SAFETY: the caller's promise.
+    unsafe { __libc_malloc(bytes) }
+}
+
+/// # Safety
+/// As C has it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn calloc(count: usize, bytes: usize) -> *mut c_void {
+    CALLS.fetch_add(1, Relaxed);
+    // SAFETY: the caller's promise.
+    unsafe { __libc_calloc(count, bytes) }
+}
+
+/// # Safety
+/// As C has it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn realloc(memory: *mut c_void, bytes: usize) -> *mut c_void {
+    CALLS.fetch_add(1, Relaxed);
+    // SAFETY: the caller's promise.
+    unsafe { __libc_realloc(memory, bytes) }
+}
+
+/// # Safety
+/// As C has it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aligned_alloc(alignment: usize, bytes: usize) -> *mut c_void {
+    CALLS.fetch_add(1, Relaxed);
+    // SAFETY: the caller's promise.
+    unsafe { __libc_memalign(alignment, bytes) }
+}
+
+/// # Safety
+/// As C has it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn posix_memalign(memory: *mut *mut c_void, alignment: usize, bytes: usize) -> c_int {
+    const OUT_OF_MEMORY: c_int = 12;
+    CALLS.fetch_add(1, Relaxed);
+    // SAFETY: the caller's promise.
+    let taken = unsafe { __libc_memalign(alignment, bytes) };
+    if ptr::eq(taken, ptr::null()) {
+        return OUT_OF_MEMORY;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { memory.write(taken) };
+    0
+}
+
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static AT_THE_END: extern "C" fn() = report;
+
+extern "C" fn report() {
+    let calls = CALLS.load(Relaxed);
+    if let Some(folder) = env::var_os("MALLOC_COUNTER") {
+        let file = Path::new(&folder).join(process::id().to_string());
+        // a failure shows as the missing file
+        let _ = fs::write(file, calls.to_string());
+    }
+}
