@@ -94,12 +94,11 @@ fn its_exact_path_gives_the_reference_logits() {
         .map(Value::to_string)
         .collect();
     let output = plugins.path().join("logits.safetensors");
-    let model = fixtures.join("qwen2-f32.gguf");
     let ran = host(
         &plugins,
         &[
             "logits",
-            model.to_str().unwrap(),
+            EXACT,
             "--tokens",
             &tokens.join(" "),
             "--output",
@@ -109,7 +108,7 @@ fn its_exact_path_gives_the_reference_logits() {
             "--kv-type",
             "f32",
             "--batch-size",
-            "7",
+            "5",
         ],
     );
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
