@@ -273,6 +273,16 @@ pub fn squares<L: Lanes>(x: &[f32]) -> f32 {
     accumulate::<L>(x, |x, sum| L::mul_add(x, x, sum))
 }
 
+/// Σ x·y over slices of one length.
+#[inline(always)]
+pub fn dot<L: Lanes>(x: &[f32], y: &[f32]) -> f32 {
+    let mut sums = L::splat(0.0);
+    for (x, y) in x.chunks(WIDTH).zip(y.chunks(WIDTH)) {
+        sums = L::mul_add(padded::<L>(x), padded::<L>(y), sums);
+    }
+    L::total(sums)
+}
+
 /// y += a·x.
 #[inline(always)]
 pub fn axpy<L: Lanes, N: Real>(y: &mut [f32], a: f32, x: &[N]) {

@@ -137,7 +137,7 @@ impl GateFunction {
                 g / (1.0 + exp::<L>(-2.0 * z)) * u
             }),
             Gate::SwigluOai => zip(y, other, order, |g, u| {
-                let (g, u) = (g.min(limit), u.clamp(-limit, limit));
+                let (g, u) = (g.min(limit), u.max(-limit).min(limit));
                 g / (1.0 + exp::<L>(-alpha * g)) * (u + 1.0)
             }),
         }

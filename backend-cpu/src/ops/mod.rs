@@ -2,6 +2,7 @@
 
 mod attention;
 mod elementwise;
+mod mix;
 mod norm;
 mod rope;
 mod router;
@@ -33,7 +34,7 @@ pub fn supports(graph: &Graph<'_>, node: &Node) -> Result<Operation> {
         Attention => attention::supports(graph, node)?,
         Gated => replaces_one(graph, node, 0, 1)?,
         NormAdd => replaces_one(graph, node, 0, 2)?,
-        MixCoefficients => return Err(BackendError::unsupported("mix_coefficients is not served")),
+        MixCoefficients => mix::supports(graph, node)?,
         Rows | RmsNorm | Rope | CacheStore | Add | Mul | Unary | TopK | Pick | Combine | RmsMatch | Sparsify | Copy
         | NormRope => {}
     }
@@ -61,6 +62,7 @@ pub fn workspace(graph: &Graph<'_>, node: &Node) -> Result<u64> {
             | GatedExpertProduct),
         ) => product::workspace(operation, graph, node),
         Some(Attention) => Ok(attention::workspace(graph, node)),
+        Some(MixCoefficients) => Ok(mix::workspace(graph, node)),
         _ => Ok(0),
     }
 }
@@ -88,8 +90,7 @@ pub fn run(operation: Operation, context: &Context<'_>, operands: &Operands<'_>)
         Copy => tables::copy(context, operands),
         NormAdd => norm::norm_add(context, operands),
         NormRope => rope::norm_rope(context, operands),
-        // Refused by `supports`.
-        MixCoefficients => {}
+        MixCoefficients => mix::mix_coefficients(context, operands),
     }
 }
 
@@ -120,6 +121,7 @@ pub fn kernel_type(operation: Operation, node: &Node) -> Option<u32> {
         Attention | Product | ExpertProduct | ProductAdd | Products | GatedProduct | ExpertProductAdd
         | GatedExpertProduct => node.input(1),
         CacheStore => Some(node.output),
+        MixCoefficients => node.input(2),
         _ => None,
     }
 }

@@ -30,7 +30,7 @@ pub fn rows(context: &Context<'_>, operands: &Operands<'_>) {
 }
 
 /// Decodes row `i` of a view, which may skip elements if it is f32.
-fn decode(view: &View, i: [usize; 3], out: &mut [f32]) {
+pub fn decode(view: &View, i: [usize; 3], out: &mut [f32]) {
     if view.is_dense() {
         // A validated tensor's rows are whole blocks of a type that decodes.
         let _ = decode_row(view.ty(), view.bytes(i), out);

@@ -31,7 +31,11 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let Some(module) = plugin.module.filter(|_| plugin.obstacle().is_none()) else {
         bail!("{}: {}", args.plugin.display(), plugin.obstacle().unwrap_or_default());
     };
-    let options = Options { seed: args.seed, operations: operations(&args.operations)?, ..Options::default() };
+    let options = Options {
+        seed: args.seed,
+        operations: operations(&args.operations)?,
+        ..Options::default()
+    };
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     let progress = &mut |case: &CaseReport| {
         bar.set_message(case.label.clone());
@@ -46,7 +50,11 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     } else {
         print(&report, out)?;
     }
-    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.passed() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn operations(names: &[String]) -> anyhow::Result<Option<Vec<Operation>>> {
@@ -113,7 +121,11 @@ fn print(report: &Report, out: &mut dyn Write) -> anyhow::Result<()> {
         writeln!(out, "  … and {} more (--json lists all)", failures.len() - TOLD)?;
     }
     let total = report.total();
-    writeln!(out, "\n{} passed, {} refused, {} failed", total.passed, total.refused, total.failed)?;
+    writeln!(
+        out,
+        "\n{} passed, {} refused, {} failed",
+        total.passed, total.refused, total.failed
+    )?;
     Ok(())
 }
 

@@ -20,6 +20,7 @@ use super::{
     inputs::Inputs,
     lower::{NotServed, lower},
     plan::{self, DevicePlan, Plan, Region, Source, Spot, Transfer},
+    planner,
 };
 use crate::cache::{Cache, CacheConfig, CacheError, Step};
 
@@ -113,7 +114,7 @@ pub fn plan_for(file: &Gguf, model: &Model, settings: &Settings, targets: &[Targ
     let graph = model.graph(&settings.shape(&settings.cache(model)));
     let lowered = lower(graph, targets)?;
     let group_of = |layer: usize| model.cache().layers[layer].map_or(0, |kept| kept.group);
-    plan::plan(lowered, targets, file, group_of).map_err(EngineError::Plan)
+    planner::plan(lowered, targets, file, group_of).map_err(EngineError::Plan)
 }
 
 /// A device with the memory that the plan gives it.

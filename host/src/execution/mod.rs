@@ -1,6 +1,6 @@
 //! From a model's graph to running programs.
 //!
-//! [`lower`] puts every operation on a device that serves it, [`plan`] divides each device's memory, exactly, and cuts
+//! [`lower`] puts every operation on a device that serves it, [`planner`] divides each device's memory, exactly, and cuts
 //! the operations into [`plan::Segment`]s, one program each; [`engine`] allocates what the plan says and runs steps.
 
 pub mod arena;
@@ -9,6 +9,7 @@ pub mod engine;
 pub mod inputs;
 pub mod lower;
 pub mod plan;
+pub mod planner;
 
 #[cfg(test)]
 mod tests;
