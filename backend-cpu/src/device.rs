@@ -106,6 +106,11 @@ fn processor_name() -> String {
         .map_or_else(|| std::env::consts::ARCH.into(), |(_, name)| name.trim().into())
 }
 
+/// What an allocation of `bytes` bytes takes, as `memory` says.
+fn taken(bytes: u64) -> u64 {
+    bytes.next_multiple_of(memory::GRANULARITY)
+}
+
 /// A queue or an event: the device works while it is called, so there is nothing to keep.
 struct Mark;
 
@@ -150,14 +155,14 @@ impl CpuDevice {
 impl Device for CpuDevice {
     fn allocate(&self, bytes: u64) -> Result<BufferId> {
         let memory = Memory::allocate(bytes)?;
-        self.counters.allocated(bytes);
+        self.counters.allocated(taken(bytes));
         Ok(self.add(memory))
     }
 
     fn free(&self, buffer: BufferId) -> Result<()> {
         let memory = self.buffers.remove(buffer.0)?;
         if memory.is_owned() {
-            self.counters.freed(memory.bytes() as u64);
+            self.counters.freed(taken(memory.bytes() as u64));
         }
         Ok(())
     }
