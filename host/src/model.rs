@@ -17,8 +17,10 @@ pub const EMBEDDED: &str = "embedded";
 #[repr(C, align(64))]
 struct Aligned<B: ?Sized>(B);
 
-static EMBEDDED_BYTES: &Aligned<[u8]> =
-    &Aligned(*include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/gemma3-q8_0.gguf")));
+static EMBEDDED_BYTES: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../tests/fixtures/gemma3-q8_0.gguf"
+)));
 
 /// Architectures whose files cannot be trusted in `tokenizer.ggml.pre`.
 const O200K_ARCHITECTURES: [&str; 2] = ["gpt-oss", "gptoss"];
@@ -86,6 +88,11 @@ impl LoadedModel {
             });
         }
         let template = ChatTemplate::from_gguf(&file)?;
-        Ok(LoadedModel { file: Arc::new(file), model, tokenizer, template })
+        Ok(LoadedModel {
+            file: Arc::new(file),
+            model,
+            tokenizer,
+            template,
+        })
     }
 }

@@ -96,7 +96,12 @@ pub fn start(model: &LoadedModel, request: &Request) -> anyhow::Result<Running> 
     let (plugin, engine) = open_first(&attempts, |plugin| open(plugin, &plugins, model, &settings, request))?;
     report_refusals(&engine);
     let devices = engine.plan().devices.iter().map(|d| d.target.label()).collect();
-    Ok(Running { engine, backend: plugin.label(), devices, context: settings.context })
+    Ok(Running {
+        engine,
+        backend: plugin.label(),
+        devices,
+        context: settings.context,
+    })
 }
 
 fn settings(model: &LoadedModel, request: &Request) -> anyhow::Result<Settings> {
@@ -105,9 +110,7 @@ fn settings(model: &LoadedModel, request: &Request) -> anyhow::Result<Settings> 
     if context > trained {
         tracing::warn!("the model was trained for {trained} tokens of context; beyond that its answers get worse");
     }
-    if context >= 1 << 24 {
-        bail!("--ctx-size {context} is too large: positions are under 16777216");
-    }
+    check_cache_type(model, request.cache_type)?;
     let batch = request.batch.min(context);
     let rows = request.rows.min(batch);
     let [keys, values] = [request.cache_type; 2];
@@ -120,6 +123,20 @@ fn settings(model: &LoadedModel, request: &Request) -> anyhow::Result<Settings> 
         cache_types: [keys, values],
         threads: request.threads,
     })
+}
+
+/// Heads are kept in whole blocks.
+fn check_cache_type(model: &LoadedModel, ty: Type) -> anyhow::Result<()> {
+    let mut lengths = model.model.cache().layers.iter().flatten().map(|layer| layer.head_dim);
+    match lengths.find(|length| !(*length as usize).is_multiple_of(ty.block_values())) {
+        Some(length) => bail!(
+            "--kv-type {}: {} has heads of {length} values, which are not whole blocks of {}\nhint: --kv-type f16",
+            ty.name().to_lowercase(),
+            model.file.name(),
+            ty.block_values()
+        ),
+        None => Ok(()),
+    }
 }
 
 fn open(
@@ -144,9 +161,15 @@ fn open(
 fn check_memory(engine: &mut Engine) -> anyhow::Result<()> {
     let counted = engine.counters().context("asking the devices what they allocated")?;
     for (device, (label, counters)) in engine.plan().devices.iter().zip(counted) {
-        let allocated = counters.iter().find(|c| c.name.as_str() == "allocated_bytes").map(|c| c.value);
+        let allocated = counters
+            .iter()
+            .find(|c| c.name.as_str() == "allocated_bytes")
+            .map(|c| c.value);
         if let Some(allocated) = allocated.filter(|&bytes| bytes != device.allocated()) {
-            tracing::warn!("{label} allocated {allocated} bytes, where the plan has {}", device.allocated());
+            tracing::warn!(
+                "{label} allocated {allocated} bytes, where the plan has {}",
+                device.allocated()
+            );
         }
     }
     Ok(())
@@ -158,9 +181,17 @@ fn target(plugin: &Plugin, index: Option<u32>) -> anyhow::Result<Target> {
         Some(index) => plugin.devices.iter().find(|d| d.id == index),
     };
     let (Some(info), Some(module)) = (info, plugin.module) else {
-        bail!("it has no device {}; it has {}", index.unwrap_or(0), plugin.devices.len());
+        bail!(
+            "it has no device {}; it has {}",
+            index.unwrap_or(0),
+            plugin.devices.len()
+        );
     };
-    Ok(Target { backend: plugin.label(), module, info: info.clone() })
+    Ok(Target {
+        backend: plugin.label(),
+        module,
+        info: info.clone(),
+    })
 }
 
 /// The best device of kind cpu, for what the chosen one refuses.

@@ -42,11 +42,14 @@ fn architecture_of(file: &Gguf) -> Option<&str> {
 }
 
 fn report(file: &Gguf, tensors: bool) -> Json {
-    let types = by_type(file).into_iter().map(|(name, (count, bytes))| {
-        (name.to_owned(), json!({"tensors": count, "bytes": bytes}))
-    });
-    let metadata: Map<String, Json> =
-        file.metadata().iter().map(|(key, value)| (key.to_owned(), json_of(value))).collect();
+    let types = by_type(file)
+        .into_iter()
+        .map(|(name, (count, bytes))| (name.to_owned(), json!({"tensors": count, "bytes": bytes})));
+    let metadata: Map<String, Json> = file
+        .metadata()
+        .iter()
+        .map(|(key, value)| (key.to_owned(), json_of(value)))
+        .collect();
     let mut report = json!({
         "file": file.name(),
         "version": file.version(),
@@ -109,7 +112,10 @@ fn json_of_array(array: &Array) -> Json {
         Array::F32(v) => ("f32", short(v)),
         Array::F64(v) => ("f64", short(v)),
         Array::Bool(v) => ("bool", short(v)),
-        Array::String(v) => ("string", (v.len() <= SHOWN).then(|| json!(v.iter().collect::<Vec<_>>()))),
+        Array::String(v) => (
+            "string",
+            (v.len() <= SHOWN).then(|| json!(v.iter().collect::<Vec<_>>())),
+        ),
     };
     all.unwrap_or_else(|| json!({"array": name, "length": array.len()}))
 }
@@ -120,10 +126,23 @@ fn short<T: serde::Serialize>(values: &[T]) -> Option<Json> {
 
 fn print(file: &Gguf, tensors: bool, out: &mut dyn Write) -> anyhow::Result<()> {
     let architecture = architecture_of(file).unwrap_or("(none)");
-    let served = if architecture::known().contains(&architecture) { "" } else { " (not served)" };
+    let served = if architecture::known().contains(&architecture) {
+        ""
+    } else {
+        " (not served)"
+    };
     writeln!(out, "{}", file.name())?;
-    writeln!(out, "GGUF version {}, architecture {architecture}{served}", file.version())?;
-    writeln!(out, "{} parameters in {} tensors", parameters(file), file.tensors().len())?;
+    writeln!(
+        out,
+        "GGUF version {}, architecture {architecture}{served}",
+        file.version()
+    )?;
+    writeln!(
+        out,
+        "{} parameters in {} tensors",
+        parameters(file),
+        file.tensors().len()
+    )?;
 
     let mut types = plain_table(&["type", "tensors", "bytes"]);
     for (name, (count, bytes)) in by_type(file) {
@@ -141,8 +160,18 @@ fn print(file: &Gguf, tensors: bool, out: &mut dyn Write) -> anyhow::Result<()> 
     if tensors {
         let mut table = plain_table(&["tensor", "type", "shape", "bytes"]);
         for tensor in file.tensors() {
-            let shape = tensor.shape().iter().map(u64::to_string).collect::<Vec<_>>().join(" × ");
-            table.add_row([tensor.name.clone(), tensor.kind.name().to_owned(), shape, tensor.bytes.to_string()]);
+            let shape = tensor
+                .shape()
+                .iter()
+                .map(u64::to_string)
+                .collect::<Vec<_>>()
+                .join(" × ");
+            table.add_row([
+                tensor.name.clone(),
+                tensor.kind.name().to_owned(),
+                shape,
+                tensor.bytes.to_string(),
+            ]);
         }
         right_align(&mut table, &[3]);
         writeln!(out, "\n{}", table.trim_fmt())?;

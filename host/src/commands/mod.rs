@@ -26,7 +26,14 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Inspect(args) => inspect::run(&args, &mut out),
         Command::Backends(args) => {
             let terminal = stdout().is_terminal();
-            backends::run(backends::Options { plugins: args.plugins, json: args.json, terminal }, &mut out)
+            backends::run(
+                backends::Options {
+                    plugins: args.plugins,
+                    json: args.json,
+                    terminal,
+                },
+                &mut out,
+            )
         }
         Command::Completions { shell } => completions(shell, &mut out),
         Command::ProbePlugin { path } => backends::probe_plugin(path, &mut out),

@@ -18,7 +18,8 @@ use super::tokenize::read_input;
 use crate::{
     cli::RunArgs,
     generation::{Answer, Finish, Generation, Session},
-    model::LoadedModel,
+    model::{EMBEDDED, LoadedModel, open_file},
+    progress::Waiting,
     sampling::{Sampler, SamplingOptions},
     setup::{self, Running},
     stop::StopStrings,
@@ -51,12 +52,19 @@ pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let text = prompt_text(args)?;
     let sampler = Sampler::new(SamplingOptions::from(&args.sampling))?;
     let start = Instant::now();
+    let waiting = Waiting::new(format!("loading {}", args.model.as_deref().unwrap_or(EMBEDDED)));
     let model = LoadedModel::open(args.model.as_deref())?;
     let tokens = prompt_tokens(&model, args, &text)?;
     let running = setup::start(&model, &args.engine.request(1))?;
+    drop(waiting);
     let load = start.elapsed();
 
-    let Running { engine, backend, devices, context } = running;
+    let Running {
+        engine,
+        backend,
+        devices,
+        context,
+    } = running;
     let mut session = Session::new(engine, context, (!args.no_shift).then_some(args.keep));
     let longest = LONGEST_IN_CONTEXTS * context as usize;
     let generation = Generation {
@@ -108,12 +116,20 @@ fn prompt_text(args: &RunArgs) -> anyhow::Result<String> {
     if let Some(file) = &args.file {
         return std::fs::read_to_string(file).with_context(|| format!("--file {}", file.display()));
     }
-    let piped = if stdin().is_terminal() { String::new() } else { read_input()? };
+    let piped = if stdin().is_terminal() {
+        String::new()
+    } else {
+        read_input()?
+    };
     let words = args.prompt.join(" ");
     match (piped.is_empty(), words.is_empty()) {
-        (true, true) => bail!(
-            "no prompt\nhint: give one (host run MODEL \"Why is the sky blue?\"), name a file with --file, or pipe it in"
-        ),
+        (true, true) => {
+            // a prompt in the model's place is told as such
+            open_file(args.model.as_deref())?;
+            bail!(
+                "no prompt\nhint: give one (host run MODEL \"Why is the sky blue?\"), name a file with --file, or pipe it in"
+            )
+        }
         (false, false) => Ok(format!("{}\n\n{words}", piped.trim_end())),
         (true, false) => Ok(words),
         (false, true) => Ok(piped.strip_suffix('\n').map_or(piped.clone(), str::to_owned)),
@@ -124,7 +140,10 @@ fn prompt_text(args: &RunArgs) -> anyhow::Result<String> {
 fn prompt_tokens(model: &LoadedModel, args: &RunArgs, text: &str) -> anyhow::Result<Vec<u32>> {
     let rendered = match &model.template {
         Some(template) if !args.raw => {
-            let system = args.system.iter().map(|text| json!({"role": "system", "content": text}));
+            let system = args
+                .system
+                .iter()
+                .map(|text| json!({"role": "system", "content": text}));
             let messages: Vec<_> = system.chain([json!({"role": "user", "content": text})]).collect();
             let piece = |token: Option<u32>| token.and_then(|t| model.tokenizer.piece_escaped(t).ok());
             let (bos, eos) = (piece(model.tokenizer.bos()), piece(model.tokenizer.eos()));
@@ -140,12 +159,18 @@ fn prompt_tokens(model: &LoadedModel, args: &RunArgs, text: &str) -> anyhow::Res
         }
         _ if args.system.is_some() => bail!("--system: {} has no chat template to put it into", model.file.name()),
         None if !args.raw => {
-            tracing::warn!("{} has no chat template: the prompt is continued as it is", model.file.name());
+            tracing::warn!(
+                "{} has no chat template: the prompt is continued as it is",
+                model.file.name()
+            );
             text.to_owned()
         }
         _ => text.to_owned(),
     };
-    Ok(with_bos(&model.tokenizer, model.tokenizer.encode(&rendered, Special::Parse)))
+    Ok(with_bos(
+        &model.tokenizer,
+        model.tokenizer.encode(&rendered, Special::Parse),
+    ))
 }
 
 /// The tokens with the one that begins a text first, where the model wants it and the template did not write it.

@@ -26,7 +26,12 @@ pub fn run(args: &TokenizeArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode>
     };
     let mut tokens = tokenizer.encode(&text, Special::Parse);
     if args.bos {
-        tokens.insert(0, tokenizer.bos().context("--bos: this vocabulary has no token that begins a text")?);
+        tokens.insert(
+            0,
+            tokenizer
+                .bos()
+                .context("--bos: this vocabulary has no token that begins a text")?,
+        );
     }
     let pieces = pieces(&tokenizer, &tokens)?;
     if args.json {
@@ -41,7 +46,10 @@ pub fn run(args: &TokenizeArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode>
 }
 
 fn pieces(tokenizer: &Tokenizer, tokens: &[u32]) -> anyhow::Result<Vec<String>> {
-    tokens.iter().map(|&token| Ok(tokenizer.piece_escaped(token)?)).collect()
+    tokens
+        .iter()
+        .map(|&token| Ok(tokenizer.piece_escaped(token)?))
+        .collect()
 }
 
 /// All of standard input, as UTF-8.
