@@ -1,13 +1,13 @@
 //! The command line: names, defaults and help. What each command does is in [`crate::commands`].
 
-use std::path::PathBuf;
+use std::{fmt::Display, path::PathBuf, str::FromStr};
 
 use backend_api::types::Type;
 use clap::{Args, Parser, Subcommand, ValueHint, builder::styling};
 use clap_complete::Shell;
 
 use crate::{
-    sampling::SamplingOptions,
+    sampling::{Sampler, SamplingError, SamplingOptions},
     setup::{DEFAULT_BATCH, DeviceChoice, Request},
 };
 
@@ -79,18 +79,21 @@ pub struct EngineArgs {
     #[arg(long, help_heading = "Devices")]
     pub no_fallback: bool,
     /// Threads on the CPU [default: as many as this process may use]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Devices")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Devices", allow_negative_numbers = true)]
     pub threads: Option<u32>,
     /// Tokens of context [default: 4096, or what the model was trained for if that is less]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Memory")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=LONGEST_CONTEXT), help_heading = "Memory", allow_negative_numbers = true)]
     pub ctx_size: Option<u32>,
     /// Tokens evaluated in one step
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_BATCH, value_parser = clap::value_parser!(u32).range(1..=65536), help_heading = "Memory")]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_BATCH, value_parser = clap::value_parser!(u32).range(1..=65536), help_heading = "Memory", allow_negative_numbers = true)]
     pub batch_size: u32,
     /// Type of keys and values in the cache: f32, f16, q8_0 or q4_0
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = cache_type, help_heading = "Memory")]
     pub kv_type: Type,
 }
+
+/// Positions are exact as f32 up to here.
+const LONGEST_CONTEXT: i64 = 1 << 24;
 
 fn cache_type(text: &str) -> Result<Type, String> {
     let known = Type::CACHE.into_iter().find(|ty| ty.name().eq_ignore_ascii_case(text));
@@ -114,39 +117,59 @@ impl EngineArgs {
     }
 }
 
+/// Reads the value of a sampling option, which `set` puts in its place, and lets the sampler judge it.
+fn checked<T>(set: fn(&mut SamplingOptions, T)) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: FromStr<Err: Display> + Copy + 'static,
+{
+    move |text| {
+        let value = text.parse().map_err(|error: T::Err| error.to_string())?;
+        let mut options = SamplingOptions {
+            seed: Some(0),
+            ..SamplingOptions::default()
+        };
+        set(&mut options, value);
+        match Sampler::new(options) {
+            Ok(_) => Ok(value),
+            Err(SamplingError::Option { expected, .. }) => Err(format!("expected {expected}")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
 /// How the next token is chosen.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Sampling")]
 pub struct SamplingArgs {
     /// Randomness; 0 always takes the likeliest token
-    #[arg(long, value_name = "X", default_value_t = 0.8)]
+    #[arg(long, value_name = "X", default_value_t = 0.8, allow_negative_numbers = true, value_parser = checked(|o, v| o.temperature = v))]
     pub temperature: f32,
     /// Consider the N likeliest tokens only; 0 for all
-    #[arg(long, value_name = "N", default_value_t = 40)]
+    #[arg(long, value_name = "N", default_value_t = 40, allow_negative_numbers = true, value_parser = checked(|o, v| o.top_k = v))]
     pub top_k: i32,
     /// Consider the likeliest tokens that together reach this probability
-    #[arg(long, value_name = "P", default_value_t = 0.9)]
+    #[arg(long, value_name = "P", default_value_t = 0.9, allow_negative_numbers = true, value_parser = checked(|o, v| o.top_p = v))]
     pub top_p: f32,
     /// Consider tokens at least P times as probable as the likeliest
-    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true, value_parser = checked(|o, v| o.min_p = v))]
     pub min_p: f32,
     /// Consider tokens of typical surprise that together reach this probability; 1 for all
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true, value_parser = checked(|o, v| o.typical_p = v))]
     pub typical: f32,
     /// Penalty on recent tokens; 1 for none
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true, value_parser = checked(|o, v| o.repeat_penalty = v))]
     pub repeat_penalty: f32,
     /// How many recent tokens are penalized; -1 for all
-    #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true, value_parser = checked(|o, v| o.repeat_last_n = v))]
     pub repeat_last_n: i32,
     /// Subtracted from the logit of each recent token
-    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = checked(|o, v| o.presence_penalty = v))]
     pub presence_penalty: f32,
     /// Subtracted for each time that a recent token occurred
-    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = checked(|o, v| o.frequency_penalty = v))]
     pub frequency_penalty: f32,
     /// Seed of the random numbers [default: a new one each time]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<u64>,
 }
 
@@ -182,7 +205,7 @@ pub struct RunArgs {
     #[arg(long, conflicts_with = "system")]
     pub raw: bool,
     /// System message
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub system: Option<String>,
     /// Tokens to answer with at most; -1 for no limit but ten contexts
     #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..))]
@@ -191,10 +214,10 @@ pub struct RunArgs {
     #[arg(long)]
     pub ignore_eos: bool,
     /// End the answer before this text; may be given several times
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub stop: Vec<String>,
     /// Tokens at the start that stay when the context is full and its older half is dropped
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 4, allow_negative_numbers = true)]
     pub keep: u32,
     /// End the answer when the context is full
     #[arg(long)]
@@ -215,6 +238,7 @@ pub struct RunArgs {
 
 /// `host logits`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  host logits model.gguf --tokens \"739 25 774\" --output logits.safetensors")]
 pub struct LogitsArgs {
     /// GGUF file, or `embedded`
     #[arg(value_hint = ValueHint::FilePath)]
@@ -254,6 +278,7 @@ pub struct TokenizeArgs {
 
 /// `host inspect`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  host inspect model.gguf\n  host inspect model.gguf --tensors --json")]
 pub struct InspectArgs {
     /// GGUF file, or `embedded` [default: embedded]
     #[arg(value_hint = ValueHint::FilePath)]
@@ -268,6 +293,7 @@ pub struct InspectArgs {
 
 /// `host backends`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  host backends\n  host backends --plugins target/release --json")]
 pub struct BackendsArgs {
     /// Folder with backends, searched first
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
@@ -279,18 +305,21 @@ pub struct BackendsArgs {
 
 /// `host check`.
 #[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "Examples:\n  host check plugins/mine.so\n  host check plugins/mine.so --operations product,attention --json"
+)]
 pub struct CheckArgs {
     /// The backend's shared library
     #[arg(value_hint = ValueHint::FilePath)]
     pub plugin: PathBuf,
     /// Device to test
-    #[arg(long, value_name = "INDEX", default_value_t = 0)]
+    #[arg(long, value_name = "INDEX", default_value_t = 0, allow_negative_numbers = true)]
     pub device: u32,
     /// Test these operations only, separated by commas
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub operations: Vec<String>,
     /// Seed of the random inputs
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     pub seed: u64,
     /// Print JSON
     #[arg(long)]

@@ -9,6 +9,7 @@ pub mod generation;
 pub mod log;
 pub mod model;
 pub mod plugins;
+pub mod progress;
 pub mod sampling;
 pub mod setup;
 pub mod stop;

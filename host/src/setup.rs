@@ -110,9 +110,7 @@ fn settings(model: &LoadedModel, request: &Request) -> anyhow::Result<Settings> 
     if context > trained {
         tracing::warn!("the model was trained for {trained} tokens of context; beyond that its answers get worse");
     }
-    if context >= 1 << 24 {
-        bail!("--ctx-size {context} is too large: positions are under 16777216");
-    }
+    check_cache_type(model, request.cache_type)?;
     let batch = request.batch.min(context);
     let rows = request.rows.min(batch);
     let [keys, values] = [request.cache_type; 2];
@@ -125,6 +123,20 @@ fn settings(model: &LoadedModel, request: &Request) -> anyhow::Result<Settings> 
         cache_types: [keys, values],
         threads: request.threads,
     })
+}
+
+/// Heads are kept in whole blocks.
+fn check_cache_type(model: &LoadedModel, ty: Type) -> anyhow::Result<()> {
+    let mut lengths = model.model.cache().layers.iter().flatten().map(|layer| layer.head_dim);
+    match lengths.find(|length| !(*length as usize).is_multiple_of(ty.block_values())) {
+        Some(length) => bail!(
+            "--kv-type {}: {} has heads of {length} values, which are not whole blocks of {}\nhint: --kv-type f16",
+            ty.name().to_lowercase(),
+            model.file.name(),
+            ty.block_values()
+        ),
+        None => Ok(()),
+    }
 }
 
 fn open(

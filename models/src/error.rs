@@ -18,6 +18,12 @@ pub enum LoadError {
         /// The names that are served.
         known: String,
     },
+    /// No tensor at all.
+    #[error("{file}: the file has no weights: a vocabulary alone cannot run\nhint: host tokenize works with it")]
+    NoWeights {
+        /// The model file.
+        file: String,
+    },
     /// A tensor that the architecture needs.
     #[error("{file}: tensor {name:?} is missing; the architecture needs it as {expected}")]
     Missing {

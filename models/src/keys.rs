@@ -7,6 +7,18 @@ use crate::gguf::{Gguf, GgufError, Metadata, Value};
 pub struct Keys<'a> {
     metadata: &'a Metadata,
     prefix: &'a str,
+    tensors: usize,
+}
+
+/// How attention is divided into heads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// H: query heads.
+    pub heads: u32,
+    /// Hkv: heads of keys and values; they divide H.
+    pub kv_heads: u32,
+    /// hd: values a head, an even number; hd·H fits i32.
+    pub head_dim: u32,
 }
 
 impl<'a> Keys<'a> {
@@ -15,6 +27,7 @@ impl<'a> Keys<'a> {
         Keys {
             metadata: file.metadata(),
             prefix,
+            tensors: file.tensors().len(),
         }
     }
 
@@ -36,31 +49,105 @@ impl<'a> Keys<'a> {
     }
 
     fn positive(&self, key: &str, value: u32) -> Result<u32, GgufError> {
-        if value > 0 {
-            Ok(value)
+        self.require(value > 0, key, "at least 1")?;
+        Ok(value)
+    }
+
+    fn require(&self, holds: bool, key: &str, expected: &'static str) -> Result<(), GgufError> {
+        if holds {
+            Ok(())
         } else {
-            Err(self.unexpected(key, "at least 1"))
+            Err(self.unexpected(key, expected))
         }
     }
 
-    /// A number.
-    pub fn f32(&self, key: &str) -> Result<f32, GgufError> {
-        self.metadata.f32(&self.full(key))
+    /// How many layers there are: `block_count`. Each has tensors, so a file's tensors bound what is made for the layers.
+    pub fn layers(&self) -> Result<u32, GgufError> {
+        let key = "block_count";
+        let layers = self.size(key)?;
+        self.require(
+            layers as usize <= self.tensors,
+            key,
+            "no more layers than the file has tensors",
+        )?;
+        Ok(layers)
     }
 
-    /// A number that may be absent.
+    /// `attention.head_count`, `head_count_kv` and `key_length` of a model with `d` values a token. A file without
+    /// `key_length` means `usual` values a head, or d / H.
+    pub fn heads(&self, d: u32, usual: Option<u32>) -> Result<Heads, GgufError> {
+        let [count, kv_count, length] = [
+            "attention.head_count",
+            "attention.head_count_kv",
+            "attention.key_length",
+        ];
+        let heads = self.size(count)?;
+        self.require(heads <= d, count, "no more heads than embedding_length")?;
+        let kv_heads = self.opt_size(kv_count)?.unwrap_or(heads);
+        self.require(
+            heads.is_multiple_of(kv_heads),
+            kv_count,
+            "a number that divides attention.head_count",
+        )?;
+        let (said, key) = match self.opt_size(length)? {
+            Some(said) => (Some(said), length),
+            None => (usual, count),
+        };
+        let head_dim = said.unwrap_or(d / heads);
+        self.require(head_dim.is_multiple_of(2), key, "heads of an even number of values")?;
+        let rows = head_dim.checked_mul(heads).filter(|&rows| i32::try_from(rows).is_ok());
+        self.require(rows.is_some(), key, "heads whose values together fit i32")?;
+        Ok(Heads {
+            heads,
+            kv_heads,
+            head_dim,
+        })
+    }
+
+    /// A norm's ε: a number from 0.
+    pub fn epsilon(&self, key: &str) -> Result<f32, GgufError> {
+        let epsilon = self.f32(key)?;
+        self.require(epsilon >= 0.0, key, "a number from 0")?;
+        Ok(epsilon)
+    }
+
+    /// c of a softcap c·tanh(·/c): a number from 0, and 0 where the key is absent, for none.
+    pub fn softcap(&self, key: &str) -> Result<f32, GgufError> {
+        let softcap = self.opt_f32(key)?.unwrap_or(0.0);
+        self.require(softcap >= 0.0, key, "a number from 0")?;
+        Ok(softcap)
+    }
+
+    /// θ of a rotation: the first of `keys` that is there, or `usual`. A number above 1, so that frequencies fall.
+    pub fn rope_base(&self, keys: &[&str], usual: f32) -> Result<f32, GgufError> {
+        for key in keys {
+            if let Some(base) = self.opt_f32(key)? {
+                self.require(base > 1.0, key, "a number above 1")?;
+                return Ok(base);
+            }
+        }
+        Ok(usual)
+    }
+
+    /// A finite number.
+    pub fn f32(&self, key: &str) -> Result<f32, GgufError> {
+        self.finite(key, self.metadata.f32(&self.full(key))?)
+    }
+
+    /// A finite number that may be absent.
     pub fn opt_f32(&self, key: &str) -> Result<Option<f32>, GgufError> {
-        self.metadata.opt_f32(&self.full(key))
+        let number = self.metadata.opt_f32(&self.full(key))?;
+        number.map(|number| self.finite(key, number)).transpose()
+    }
+
+    fn finite(&self, key: &str, number: f32) -> Result<f32, GgufError> {
+        self.require(number.is_finite(), key, "a finite number")?;
+        Ok(number)
     }
 
     /// A string that may be absent.
     pub fn opt_string(&self, key: &str) -> Result<Option<&'a str>, GgufError> {
         self.metadata.opt_string(&self.full(key))
-    }
-
-    /// The first of `keys` that is there, as a number.
-    pub fn first_f32(&self, keys: &[&str]) -> Result<Option<f32>, GgufError> {
-        keys.iter().find_map(|key| self.opt_f32(key).transpose()).transpose()
     }
 
     /// Which layers have a sliding window, from `attention.sliding_window_pattern`: a bool a layer (true: windowed) or

@@ -46,29 +46,27 @@ impl<'a> Weights<'a> {
         self.file.tensor(name).is_some()
     }
 
-    /// The sizes of tensor `name`, for what only the tensor tells, such as the size of the vocabulary.
-    pub fn dims(&self, name: &str) -> Result<[u64; 4], LoadError> {
-        self.file
-            .tensor(name)
-            .map(|t| t.dims)
-            .ok_or_else(|| self.missing(name, "a tensor".into()))
+    /// M of the matrix `[K, M]` called `name`, for what only the tensor tells: the size of the vocabulary. It fits i32.
+    pub fn rows(&self, name: &str) -> Result<u32, LoadError> {
+        let info = self.file.tensor(name);
+        let info = info.ok_or_else(|| self.missing(name, "a matrix".into()))?;
+        let rows = i32::try_from(info.dims[1]).ok().filter(|&rows| rows > 0);
+        rows.map(i32::cast_unsigned)
+            .ok_or_else(|| self.wrong(info, "a matrix of 1 to 2147483647 rows".into()))
     }
 
     /// A matrix or a stack of matrices, of any type that products take; `dims` are its sizes, fastest first.
     pub fn matrix(&self, name: &str, dims: &[u32]) -> Result<Weight, LoadError> {
         let (index, info) = self.find(name, dims)?;
-        let TensorType::Known(ty) = info.kind else {
-            return Err(self.wrong(info, dims));
-        };
-        if !Type::WEIGHTS.contains(&ty) {
-            return Err(self.wrong(info, dims));
+        match info.kind {
+            TensorType::Known(ty) if Type::WEIGHTS.contains(&ty) => Ok(Weight {
+                tensor: index,
+                ty,
+                dims: padded(dims),
+                widened: false,
+            }),
+            _ => Err(self.wrong(info, format!("F32, F16, BF16 or a quantized type {}", shape(dims)))),
         }
-        Ok(Weight {
-            tensor: index,
-            ty,
-            dims: padded(dims),
-            widened: false,
-        })
     }
 
     /// A norm's weights or a bias: what graphs hold in F32. Other types are widened on load.
@@ -96,15 +94,12 @@ impl<'a> Weights<'a> {
 
     fn find(&self, name: &str, dims: &[u32]) -> Result<(usize, &'a TensorInfo), LoadError> {
         let info = self.file.tensor(name).ok_or_else(|| self.missing(name, shape(dims)))?;
-        let index = self
-            .file
-            .tensors()
-            .element_offset(info)
-            .ok_or_else(|| self.missing(name, shape(dims)))?;
+        let index = self.file.tensors().iter().position(|tensor| std::ptr::eq(tensor, info));
+        let index = index.ok_or_else(|| self.missing(name, shape(dims)))?;
         if info.dims == padded(dims).map(u64::from) {
             Ok((index, info))
         } else {
-            Err(self.wrong(info, dims))
+            Err(self.wrong(info, shape(dims)))
         }
     }
 
@@ -116,12 +111,12 @@ impl<'a> Weights<'a> {
         }
     }
 
-    fn wrong(&self, info: &TensorInfo, dims: &[u32]) -> LoadError {
+    fn wrong(&self, info: &TensorInfo, expected: String) -> LoadError {
         LoadError::Shape {
             file: self.file.name(),
             name: info.name.clone(),
             found: format!("{} {}", info.kind, shape(info.shape())),
-            expected: shape(dims),
+            expected,
         }
     }
 }

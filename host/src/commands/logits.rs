@@ -1,6 +1,6 @@
 //! `host logits`: the logits of every position of a token sequence, as a file.
 
-use std::{collections::HashMap, path::Path, process::ExitCode};
+use std::{collections::HashMap, fs, io, path::Path, process::ExitCode};
 
 use anyhow::{Context, bail};
 use safetensors::{Dtype, tensor::TensorView};
@@ -15,18 +15,25 @@ pub fn run(args: &LogitsArgs) -> anyhow::Result<ExitCode> {
     let tokens = parse(&args.tokens)?;
     let model = LoadedModel::open(Some(&args.model))?;
     let vocabulary = model.model.vocabulary();
+    if let Some(token) = tokens.iter().find(|&&token| token >= vocabulary) {
+        bail!(
+            "--tokens: {token} is not in the vocabulary of {}: its tokens are 0 to {}",
+            model.file.name(),
+            vocabulary - 1
+        );
+    }
     let rows = (STEP_BYTES / (4 * u64::from(vocabulary))).clamp(1, args.engine.batch_size.into()) as u32;
     let mut running = setup::start(&model, &args.engine.request(rows))?;
     if tokens.len() > running.context as usize {
         bail!(
-            "{} tokens, but the context holds {}\nhint: --ctx-size",
+            "--tokens: {} tokens, but the context holds {}\nhint: --ctx-size asks for a longer context",
             tokens.len(),
             running.context
         );
     }
     let logits = evaluate(&mut running.engine, &tokens)?;
     write(&args.output, &logits, tokens.len(), vocabulary as usize)
-        .with_context(|| format!("writing {}", args.output.display()))?;
+        .with_context(|| format!("--output {}", args.output.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -61,8 +68,22 @@ fn evaluate(engine: &mut Engine, tokens: &[u32]) -> anyhow::Result<Vec<u8>> {
     Ok(all)
 }
 
+/// Writes the file under another name first, so that there is a whole one or none.
 fn write(path: &Path, logits: &[u8], rows: usize, vocabulary: usize) -> anyhow::Result<()> {
     let view = TensorView::new(Dtype::F32, vec![rows, vocabulary], logits)?;
-    safetensors::serialize_to_file([("logits", view)], None::<HashMap<String, String>>, path)?;
-    Ok(())
+    let file = safetensors::serialize([("logits", view)], None::<HashMap<String, String>>)?;
+    let Some(name) = path.file_name() else {
+        bail!("expected the name of a file")
+    };
+    let unfinished = path.with_file_name(format!(".{}.{}", name.display(), std::process::id()));
+    let written = replace(path, &unfinished, &file);
+    if written.is_err() {
+        fs::remove_file(&unfinished).ok();
+    }
+    Ok(written?)
+}
+
+fn replace(path: &Path, unfinished: &Path, contents: &[u8]) -> io::Result<()> {
+    fs::write(unfinished, contents)?;
+    fs::rename(unfinished, path)
 }

@@ -18,7 +18,8 @@ use super::tokenize::read_input;
 use crate::{
     cli::RunArgs,
     generation::{Answer, Finish, Generation, Session},
-    model::LoadedModel,
+    model::{EMBEDDED, LoadedModel, open_file},
+    progress::Waiting,
     sampling::{Sampler, SamplingOptions},
     setup::{self, Running},
     stop::StopStrings,
@@ -51,9 +52,11 @@ pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let text = prompt_text(args)?;
     let sampler = Sampler::new(SamplingOptions::from(&args.sampling))?;
     let start = Instant::now();
+    let waiting = Waiting::new(format!("loading {}", args.model.as_deref().unwrap_or(EMBEDDED)));
     let model = LoadedModel::open(args.model.as_deref())?;
     let tokens = prompt_tokens(&model, args, &text)?;
     let running = setup::start(&model, &args.engine.request(1))?;
+    drop(waiting);
     let load = start.elapsed();
 
     let Running {
@@ -120,9 +123,13 @@ fn prompt_text(args: &RunArgs) -> anyhow::Result<String> {
     };
     let words = args.prompt.join(" ");
     match (piped.is_empty(), words.is_empty()) {
-        (true, true) => bail!(
-            "no prompt\nhint: give one (host run MODEL \"Why is the sky blue?\"), name a file with --file, or pipe it in"
-        ),
+        (true, true) => {
+            // a prompt in the model's place is told as such
+            open_file(args.model.as_deref())?;
+            bail!(
+                "no prompt\nhint: give one (host run MODEL \"Why is the sky blue?\"), name a file with --file, or pipe it in"
+            )
+        }
         (false, false) => Ok(format!("{}\n\n{words}", piped.trim_end())),
         (true, false) => Ok(words),
         (false, true) => Ok(piped.strip_suffix('\n').map_or(piped.clone(), str::to_owned)),

@@ -51,15 +51,14 @@ struct Layer {
 
 fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
     let (d, f) = (keys.size("embedding_length")?, keys.size("feed_forward_length")?);
-    let heads = keys.size("attention.head_count")?;
-    let kv_heads = keys.opt_size("attention.head_count_kv")?.unwrap_or(heads);
-    let head_dim = keys.opt_size("attention.key_length")?.unwrap_or(256);
+    let heads = keys.heads(d, Some(256))?;
+    let head_dim = heads.head_dim;
     if keys.opt_size("attention.value_length")?.is_some_and(|v| v != head_dim) {
         return Err(keys
             .unexpected("attention.value_length", "the same as attention.key_length")
             .into());
     }
-    let depth = keys.size("block_count")?;
+    let depth = keys.layers()?;
     let window = keys.size("attention.sliding_window")?;
     let (embedding, output) = embedding_and_output(weights, d)?;
 
@@ -69,11 +68,11 @@ fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
         let block = format!("blk.{i}");
         let norm = |name: &str| weights.vector(&format!("{block}.{name}.weight"), &[d]);
         let window = windowed.then_some(window);
-        cache.push(window, kv_heads, head_dim);
+        cache.push(window, heads.kv_heads, head_dim);
         layers.push(Layer {
             window,
             attn_norm: norm("attn_norm")?,
-            attention: Attention::load(weights, &block, d, [heads, kv_heads, head_dim], true)?,
+            attention: Attention::load(weights, &block, d, heads, true)?,
             post_attention_norm: norm("post_attention_norm")?,
             ffn_norm: norm("ffn_norm")?,
             ffn: FeedForward::load(weights, &block, d, f)?,
@@ -81,7 +80,11 @@ fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
         });
     }
     let (local, global) = ropes(keys, depth, head_dim)?;
-    let of_score = if depth == DEPTH_OF_27B { d / heads } else { head_dim };
+    let of_score = if depth == DEPTH_OF_27B {
+        d / heads.heads
+    } else {
+        head_dim
+    };
     let model = Gemma3 {
         embedding,
         layers,
@@ -89,9 +92,9 @@ fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
         output,
         local,
         global,
-        epsilon: keys.f32("attention.layer_norm_rms_epsilon")?,
+        epsilon: keys.epsilon("attention.layer_norm_rms_epsilon")?,
         scale: 1.0 / (of_score as f32).sqrt(),
-        softcap: keys.opt_f32("final_logit_softcapping")?.unwrap_or(0.0),
+        softcap: keys.softcap("final_logit_softcapping")?,
     };
     let (vocabulary, context) = (output.dims[1], keys.size("context_length")?);
     Ok(Loaded {
@@ -104,12 +107,8 @@ fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
 
 /// The rotations of local and of global layers; scaling applies to the global ones alone.
 fn ropes(keys: &Keys, depth: u32, head_dim: u32) -> Result<(Rope, Rope), LoadError> {
-    let local = keys
-        .first_f32(&["rope.freq_base_swa", "rope.local.freq_base"])?
-        .unwrap_or(10_000.0);
-    let global = keys
-        .first_f32(&["rope.freq_base", "rope.global.freq_base"])?
-        .unwrap_or(1_000_000.0);
+    let local = keys.rope_base(&["rope.freq_base_swa", "rope.local.freq_base"], 10_000.0)?;
+    let global = keys.rope_base(&["rope.freq_base", "rope.global.freq_base"], 1_000_000.0)?;
     let unsaid = keys.opt_string("rope.scaling.type")?.is_none() && keys.opt_f32("rope.scaling.factor")?.is_none();
     let global = if unsaid && SCALED_DEPTHS.contains(&depth) {
         Rope::linear(global, head_dim, 8.0)

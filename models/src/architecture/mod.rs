@@ -57,6 +57,9 @@ impl Model {
                 name: name.into(),
                 known: known().join(", "),
             })?;
+        if file.tensors().is_empty() {
+            return Err(LoadError::NoWeights { file: file.name() });
+        }
         let loaded = (architecture.load)(&Keys::new(file, name), &Weights::new(file))?;
         Ok(Model {
             loaded: Arc::new(loaded),
@@ -100,7 +103,7 @@ pub fn known() -> Vec<&'static str> {
 /// The token embedding `[d, V]`, V from the tensor itself, and the output projection: the same tensor where the file has
 /// no `output.weight`.
 fn embedding_and_output(weights: &Weights, d: u32) -> Result<(Weight, Weight), LoadError> {
-    let vocabulary = u32::try_from(weights.dims("token_embd.weight")?[1]).unwrap_or(u32::MAX);
+    let vocabulary = weights.rows("token_embd.weight")?;
     let embedding = weights.matrix("token_embd.weight", &[d, vocabulary])?;
     let tied = !weights.has("output.weight");
     let output = if tied {

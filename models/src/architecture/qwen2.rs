@@ -38,20 +38,18 @@ struct Layer {
 
 fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
     let (d, f) = (keys.size("embedding_length")?, keys.size("feed_forward_length")?);
-    let heads = keys.size("attention.head_count")?;
-    let kv_heads = keys.opt_size("attention.head_count_kv")?.unwrap_or(heads);
-    let head_dim = keys.opt_size("attention.key_length")?.unwrap_or(d / heads);
-    let base = keys.opt_f32("rope.freq_base")?.unwrap_or(10_000.0);
+    let heads = keys.heads(d, None)?;
+    let base = keys.rope_base(&["rope.freq_base"], 10_000.0)?;
     let (embedding, output) = embedding_and_output(weights, d)?;
 
     let mut cache = CacheLayout::default();
     let mut layers = Vec::new();
-    for i in 0..keys.size("block_count")? {
+    for i in 0..keys.layers()? {
         let block = format!("blk.{i}");
-        cache.push(None, kv_heads, head_dim);
+        cache.push(None, heads.kv_heads, heads.head_dim);
         layers.push(Layer {
             attn_norm: weights.vector(&format!("{block}.attn_norm.weight"), &[d])?,
-            attention: Attention::load(weights, &block, d, [heads, kv_heads, head_dim], false)?,
+            attention: Attention::load(weights, &block, d, heads, false)?,
             ffn_norm: weights.vector(&format!("{block}.ffn_norm.weight"), &[d])?,
             ffn: FeedForward::load(weights, &block, d, f)?,
         });
@@ -61,8 +59,8 @@ fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
         layers,
         output_norm: weights.vector("output_norm.weight", &[d])?,
         output,
-        rope: Rope::from_keys(keys, base, head_dim)?,
-        epsilon: keys.f32("attention.layer_norm_rms_epsilon")?,
+        rope: Rope::from_keys(keys, base, heads.head_dim)?,
+        epsilon: keys.epsilon("attention.layer_norm_rms_epsilon")?,
     };
     let (vocabulary, context) = (output.dims[1], keys.size("context_length")?);
     Ok(Loaded {
@@ -79,7 +77,7 @@ impl Layers for Qwen2 {
         for (i, layer) in self.layers.iter().enumerate() {
             g.layer(Some(i));
             let last = i + 1 == self.layers.len();
-            let scale = 1.0 / (layer.attention.head_dim as f32).sqrt();
+            let scale = 1.0 / (layer.attention.heads.head_dim as f32).sqrt();
             let attend = Attend {
                 layer: i,
                 scale,

@@ -9,17 +9,14 @@ use super::{
 };
 use crate::{
     error::LoadError,
+    keys::Heads,
     weights::{Linear, Weight, Weights},
 };
 
 /// The weights of a layer's attention.
 pub struct Attention {
-    /// Query heads.
-    pub heads: u32,
-    /// Key and value heads.
-    pub kv_heads: u32,
-    /// Values a head.
-    pub head_dim: u32,
+    /// How it is divided.
+    pub heads: Heads,
     q: Linear,
     k: Linear,
     v: Linear,
@@ -31,23 +28,20 @@ pub struct Attention {
 impl Attention {
     /// `BLOCK.attn_q`, `attn_k`, `attn_v` and `attn_output` of a model with `d` values a token, and the norms of
     /// queries and keys where `normed`.
-    pub fn load(
-        weights: &Weights,
-        block: &str,
-        d: u32,
-        [heads, kv_heads, head_dim]: [u32; 3],
-        normed: bool,
-    ) -> Result<Attention, LoadError> {
+    pub fn load(weights: &Weights, block: &str, d: u32, heads: Heads, normed: bool) -> Result<Attention, LoadError> {
+        let Heads {
+            heads: count,
+            kv_heads,
+            head_dim,
+        } = heads;
         let linear = |name: &str, k, m| weights.linear(&format!("{block}.{name}"), k, m);
         let norm = |name: &str| weights.vector(&format!("{block}.{name}.weight"), &[head_dim]);
         Ok(Attention {
             heads,
-            kv_heads,
-            head_dim,
-            q: linear("attn_q", d, heads * head_dim)?,
+            q: linear("attn_q", d, count * head_dim)?,
             k: linear("attn_k", d, kv_heads * head_dim)?,
             v: linear("attn_v", d, kv_heads * head_dim)?,
-            output: linear("attn_output", heads * head_dim, d)?,
+            output: linear("attn_output", count * head_dim, d)?,
             norms: if normed {
                 Some((norm("attn_q_norm")?, norm("attn_k_norm")?))
             } else {
@@ -69,17 +63,21 @@ impl Attention {
 
     /// Queries, keys and values as heads. All three lie side by side, unless the queries are of the wanted columns alone.
     fn project(&self, g: &mut Builder, h: Id, wanted: bool) -> (Id, Id, Id) {
-        let (hd, kv_rows) = (self.head_dim, self.kv_heads * self.head_dim);
+        let Heads {
+            heads,
+            kv_heads,
+            head_dim: hd,
+        } = self.heads;
         let (q, kv, first) = if wanted {
             let columns = g.wanted(h);
             (g.linear(columns, &self.q), g.products(h, &[&self.k, &self.v]), 0)
         } else {
             let all = g.products(h, &[&self.q, &self.k, &self.v]);
-            (all, all, self.heads * hd)
+            (all, all, heads * hd)
         };
-        let q = g.heads(q, 0, hd, self.heads);
-        let k = g.heads(kv, first, hd, self.kv_heads);
-        let v = g.heads(kv, first + kv_rows, hd, self.kv_heads);
+        let q = g.heads(q, 0, hd, heads);
+        let k = g.heads(kv, first, hd, kv_heads);
+        let v = g.heads(kv, first + kv_heads * hd, hd, kv_heads);
         (q, k, v)
     }
 
@@ -92,7 +90,7 @@ impl Attention {
             None if wanted => (g.rope(q, rope), g.rope(k, rope)),
             None => {
                 // queries and keys are neighbours: one rotation serves both
-                let both = g.more_heads(q, self.heads + self.kv_heads);
+                let both = g.more_heads(q, self.heads.heads + self.heads.kv_heads);
                 g.rope(both, rope);
                 (q, k)
             }

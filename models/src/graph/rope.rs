@@ -57,9 +57,7 @@ impl Rope {
         let factor = keys.opt_f32("rope.scaling.factor")?.unwrap_or(1.0);
         match keys.opt_string("rope.scaling.type")? {
             None | Some("none") => Ok(Rope::linear(base, dims, 1.0)),
-            _ if factor.is_nan() || factor <= 0.0 => {
-                Err(keys.unexpected("rope.scaling.factor", "a factor above 0").into())
-            }
+            _ if factor <= 0.0 => Err(keys.unexpected("rope.scaling.factor", "a factor above 0").into()),
             Some("linear") => Ok(Rope::linear(base, dims, factor)),
             Some("yarn") => {
                 let original_context = keys.size("rope.scaling.original_context_length")?.into();

@@ -1,0 +1,283 @@
+//! What ARCHITECTURE.md promises of the code and a program can check.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+const LONGEST_FILE: usize = 600;
+/// Lines above an unsafe block in which its reason is looked for: one reason may stand above a statement of several lines.
+const REASON_ABOVE: usize = 12;
+
+/// Files with unsafe code. A new one is a decision, so it is written down here.
+const UNSAFE: &[&str] = &[
+    "backend-api/src/conformance/tests/double.rs",
+    "backend-api/src/plugin.rs",
+    "backend-cpu/src/device.rs",
+    "backend-cpu/src/lanes.rs",
+    "backend-cpu/src/memory.rs",
+    "backend-cpu/src/ops/attention/mod.rs",
+    "backend-cpu/src/ops/elementwise.rs",
+    "backend-cpu/src/ops/norm.rs",
+    "backend-cpu/src/ops/rope.rs",
+    "backend-cpu/src/ops/router.rs",
+    "backend-cpu/src/ops/tables.rs",
+    "backend-cpu/src/pool.rs",
+    "backend-cpu/src/product/blocks.rs",
+    "backend-cpu/src/product/blocks/k.rs",
+    "backend-cpu/src/product/blocks/small.rs",
+    "backend-cpu/src/product/columns.rs",
+    "backend-cpu/src/product/exact.rs",
+    "backend-cpu/src/product/integer.rs",
+    "backend-cpu/src/product/kernel.rs",
+    "backend-cpu/src/product/lanes.rs",
+    "backend-cpu/src/product/lanes/avx2.rs",
+    "backend-cpu/src/product/lanes/avx512.rs",
+    "backend-cpu/src/product/lanes/scalar.rs",
+    "backend-cpu/src/product/run.rs",
+    "backend-cpu/src/product/select.rs",
+    "backend-cpu/src/product/tests/mod.rs",
+    "backend-cpu/src/program.rs",
+    "backend-cpu/src/view.rs",
+    "host/src/execution/tests/mod.rs",
+    "host/src/plugins/probe.rs",
+    "host/src/plugins/trust.rs",
+    "host/tests/allocations.rs",
+    "models/src/gguf/guard.rs",
+    "models/src/gguf/source.rs",
+    "models/tests/gguf_cut_while_mapped.rs",
+    "tests/faulty-backend/src/stranger.rs",
+];
+
+/// Longer than they should be, and known to be.
+const LONG: &[&str] = &["host/src/execution/plan.rs"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// A source file by its path below the root.
+struct Source {
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// Lines of code before the tests at the file's end; comments are left out.
+    fn code(&self) -> impl Iterator<Item = &str> {
+        let lines = self.text.lines().take_while(|line| *line != "#[cfg(test)]");
+        lines.map(|line| line.split("//").next().unwrap_or_default())
+    }
+
+    fn is_test(&self) -> bool {
+        self.path
+            .split('/')
+            .any(|part| matches!(part, "tests" | "tests.rs" | "benches" | "examples"))
+    }
+}
+
+/// The source files below a folder of the repository.
+fn sources(folder: &str) -> Vec<Source> {
+    let mut found = Vec::new();
+    collect(&root().join(folder), &mut found);
+    assert!(!found.is_empty(), "{folder} has sources");
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+fn collect(folder: &Path, found: &mut Vec<Source>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && !name.starts_with('.') && name != "target" {
+            collect(&path, found);
+        } else if name.ends_with(".rs") {
+            let below = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+            found.push(Source {
+                path: below,
+                text: fs::read_to_string(&path).unwrap(),
+            });
+        }
+    }
+}
+
+/// Every package of the workspace with the parts that it depends on; `all` counts what tests and builds need, too.
+fn parts(all: bool) -> Vec<(String, BTreeSet<String>)> {
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let name = |package: &Value| package["name"].as_str().unwrap().to_owned();
+    let members: BTreeSet<String> = packages.iter().map(name).collect();
+    let dependencies = |package: &Value| {
+        let listed = package["dependencies"].as_array().unwrap().iter();
+        let counted = listed.filter(|dependency| all || dependency["kind"].is_null());
+        counted.map(name).filter(|name| members.contains(name)).collect()
+    };
+    packages
+        .iter()
+        .map(|package| (name(package), dependencies(package)))
+        .collect()
+}
+
+fn part(name: &str) -> BTreeSet<String> {
+    parts(true).into_iter().find(|(part, _)| part == name).unwrap().1
+}
+
+/// No line of code of these sources has any of `words`.
+fn assert_absent(sources: &[Source], words: &[&str]) {
+    for source in sources.iter().filter(|source| !source.is_test()) {
+        for (number, line) in source.code().enumerate() {
+            let found = words.iter().find(|word| line.contains(*word));
+            assert_eq!(found, None, "{}:{}: {line}", source.path, number + 1);
+        }
+    }
+}
+
+#[test]
+fn the_contract_depends_on_no_other_part() {
+    assert_eq!(part("backend-api"), BTreeSet::new());
+}
+
+#[test]
+fn models_know_the_contract_alone_and_no_plugin_or_device() {
+    assert_eq!(part("models"), BTreeSet::from(["backend-api".to_owned()]));
+    assert_absent(
+        &sources("models/src"),
+        &[
+            "backend_api::contract",
+            "backend_api::plugin",
+            "BackendModule",
+            "Device",
+            "Plugin",
+        ],
+    );
+}
+
+#[test]
+fn the_host_names_no_backend() {
+    assert_eq!(
+        part("host"),
+        BTreeSet::from(["backend-api".to_owned(), "models".to_owned()])
+    );
+    let names = [
+        "cuda37",
+        "backend_cpu",
+        "backend-cpu",
+        "backend_cuda",
+        "== \"cpu\"",
+        "\"cpu\" =>",
+        "(\"cpu\")",
+    ];
+    assert_absent(&sources("host/src"), &names);
+}
+
+#[test]
+fn backends_see_the_contract_alone() {
+    let backends = parts(false)
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("backend-") && name != "backend-api");
+    let mut count = 0;
+    for (name, parts) in backends {
+        assert_eq!(parts, BTreeSet::from(["backend-api".to_owned()]), "{name}");
+        count += 1;
+    }
+    assert!(count > 0);
+}
+
+#[test]
+fn unsafe_code_stands_in_known_files_with_its_reason() {
+    let mut files = BTreeSet::new();
+    for source in sources(".")
+        .iter()
+        .filter(|source| source.path != "tests/architecture.rs")
+    {
+        let lines: Vec<&str> = source.text.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            if code
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .any(|word| word == "unsafe")
+            {
+                files.insert(source.path.clone());
+            }
+            if code.contains("unsafe {") || code.contains("unsafe impl") {
+                let above = &lines[at.saturating_sub(REASON_ABOVE)..=at];
+                let reason = above.iter().any(|line| line.contains("SAFETY"));
+                assert!(reason, "{}:{}: no SAFETY comment: {line}", source.path, at + 1);
+            }
+        }
+    }
+    let known: BTreeSet<String> = UNSAFE.iter().map(|path| path.to_string()).collect();
+    let (new, gone): (Vec<_>, Vec<_>) = (files.difference(&known).collect(), known.difference(&files).collect());
+    assert!(new.is_empty(), "unsafe code in files that are not listed: {new:?}");
+    assert!(gone.is_empty(), "no unsafe code any more in {gone:?}");
+}
+
+#[test]
+fn no_file_is_longer_than_a_reader_can_hold() {
+    for source in sources(".") {
+        let lines = source.text.lines().count();
+        let known = LONG.contains(&source.path.as_str());
+        assert!(lines <= LONGEST_FILE || known, "{} has {lines} lines", source.path);
+        assert!(lines > LONGEST_FILE || !known, "{} is no longer too long", source.path);
+    }
+}
+
+#[test]
+fn nothing_is_left_undone_in_the_product() {
+    let stubs = ["todo!(", "unimplemented!(", "dbg!("];
+    for folder in ["backend-api/src", "backend-cpu/src", "models/src", "host/src"] {
+        assert_absent(&sources(folder), &stubs);
+    }
+}
+
+#[test]
+fn every_architecture_is_one_file_in_one_list() {
+    let folder = sources("models/src/architecture");
+    let list = folder.iter().find(|source| source.path.ends_with("/mod.rs")).unwrap();
+    let files: Vec<&str> = folder
+        .iter()
+        .filter_map(|source| source.path.rsplit('/').next()?.strip_suffix(".rs"))
+        .collect();
+    let mut names = 0;
+    for file in files.into_iter().filter(|file| *file != "mod") {
+        assert_eq!(list.text.matches(&format!("mod {file};")).count(), 1, "mod {file}");
+        assert_eq!(
+            list.text.matches(&format!("{file}::ARCHITECTURE")).count(),
+            1,
+            "{file} is in the list once"
+        );
+        names += 1;
+    }
+    assert!(models::architecture::known().len() >= names);
+}
+
+#[test]
+fn a_build_needs_the_public_registry_alone() {
+    assert!(
+        !root().join(".cargo").exists(),
+        "settings of one machine are not kept with the code"
+    );
+    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let sources: BTreeSet<&str> = lock.lines().filter(|line| line.starts_with("source = ")).collect();
+    assert_eq!(
+        sources,
+        BTreeSet::from(["source = \"registry+https://github.com/rust-lang/crates.io-index\""])
+    );
+}
+
+#[test]
+fn the_documents_are_there() {
+    for file in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
+        let text = fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert!(text.starts_with("# "), "{file} begins with a title");
+    }
+}
