@@ -81,6 +81,9 @@ pub enum EngineError {
         /// How many are served.
         most: u32,
     },
+    /// Columns and tokens that do not fit each other.
+    #[error("a malformed step: {0}")]
+    Malformed(&'static str),
 }
 
 impl Settings {
@@ -217,7 +220,7 @@ impl Engine {
     /// Evaluates new tokens of each `(sequence, count)`, sequences ascending, `tokens` all of theirs in order. `wanted`
     /// are the columns, ascending, whose logits [`Engine::logits`] then gives.
     pub fn evaluate(&mut self, columns: &[(usize, u32)], tokens: &[u32], wanted: &[u32]) -> Result<(), EngineError> {
-        self.check(tokens, wanted)?;
+        self.check(columns, tokens, wanted)?;
         self.cache.begin(columns, &mut self.step)?;
         let ran = self.run_step(tokens, wanted);
         if ran.is_err() {
@@ -238,7 +241,7 @@ impl Engine {
             .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
     }
 
-    fn check(&self, tokens: &[u32], wanted: &[u32]) -> Result<(), EngineError> {
+    fn check(&self, columns: &[(usize, u32)], tokens: &[u32], wanted: &[u32]) -> Result<(), EngineError> {
         let sizes = [
             ("tokens", tokens.len(), self.plan.tokens),
             ("wanted columns", wanted.len(), self.plan.rows),
@@ -247,6 +250,16 @@ impl Engine {
             if found > most as usize {
                 return Err(EngineError::StepSize { what, found, most });
             }
+        }
+        if columns.iter().map(|(_, count)| *count as usize).sum::<usize>() != tokens.len() {
+            return Err(EngineError::Malformed(
+                "the counts of its sequences are not the number of its tokens",
+            ));
+        }
+        if !wanted.is_sorted_by(|a, b| a < b) || wanted.last().is_some_and(|&last| last as usize >= tokens.len()) {
+            return Err(EngineError::Malformed(
+                "wanted columns must ascend and lie within its tokens",
+            ));
         }
         match tokens.iter().find(|&&token| token >= self.vocabulary) {
             Some(&token) => Err(EngineError::Token {
