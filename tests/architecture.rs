@@ -53,9 +53,6 @@ const UNSAFE: &[&str] = &[
     "tests/faulty-backend/src/stranger.rs",
 ];
 
-/// Longer than they should be, and known to be.
-const LONG: &[&str] = &["host/src/execution/plan.rs"];
-
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
@@ -225,9 +222,7 @@ fn unsafe_code_stands_in_known_files_with_its_reason() {
 fn no_file_is_longer_than_a_reader_can_hold() {
     for source in sources(".") {
         let lines = source.text.lines().count();
-        let known = LONG.contains(&source.path.as_str());
-        assert!(lines <= LONGEST_FILE || known, "{} has {lines} lines", source.path);
-        assert!(lines > LONGEST_FILE || !known, "{} is no longer too long", source.path);
+        assert!(lines <= LONGEST_FILE, "{} has {lines} lines", source.path);
     }
 }
 
