@@ -27,6 +27,7 @@ Examples:
 /// Runs language models from GGUF files on the best backend that this machine has.
 #[derive(Debug, Parser)]
 #[command(name = "host", version, styles = STYLES, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = crate::environment::help())]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

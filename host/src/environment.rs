@@ -19,11 +19,11 @@ pub const VARIABLES: [Variable; 8] = [
     },
     Variable {
         name: "GRAFT_LOG",
-        help: "What is logged: error, warn (the default), info, debug, trace, or directives such as host=debug",
+        help: "What is logged: error, warn (default), info, debug, trace, or as host=debug",
     },
     Variable {
         name: "GRAFT_CPU_KERNELS",
-        help: "Instruction set that the CPU backend's kernels may use; read by that plugin",
+        help: "Kernels of the CPU backend: scalar, avx2 or avx512; the best if not set",
     },
     Variable {
         name: "NO_COLOR",
@@ -39,13 +39,20 @@ pub const VARIABLES: [Variable; 8] = [
     },
     Variable {
         name: "XDG_CACHE_HOME",
-        help: "Folder of caches; the plugins that were probed before are remembered in graft/ there",
+        help: "Where caches are; graft/ there remembers the plugins that were probed",
     },
     Variable {
         name: "HOME",
         help: "Where .cache is, if XDG_CACHE_HOME is not set",
     },
 ];
+
+/// The variables as a section of the help.
+pub fn help() -> String {
+    let width = VARIABLES.iter().map(|variable| variable.name.len()).max().unwrap_or(0);
+    let line = |v: &Variable| format!("\n  {:width$}  {}", v.name, v.help);
+    format!("Environment:{}", VARIABLES.iter().map(line).collect::<String>())
+}
 
 fn value(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())

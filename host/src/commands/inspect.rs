@@ -201,11 +201,22 @@ fn line_of(value: &Value) -> String {
             Json::Object(array) => format!("{} × {}", array["length"], array["array"].as_str().unwrap_or("?")),
             list => list.to_string(),
         },
-        Value::String(text) => text.escape_debug().to_string(),
+        Value::String(text) => visible(text),
         other => json_of(other).to_string(),
     };
     match text.char_indices().nth(LONGEST) {
         Some((cut, _)) => format!("{}…", &text[..cut]),
         None => text,
     }
+}
+
+/// A text on one line: control characters are escaped.
+fn visible(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
+        match c.is_control() {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+        line
+    })
 }
