@@ -91,7 +91,7 @@ fn json_of(value: &Value) -> Json {
         Value::I32(n) => json!(n),
         Value::U64(n) => json!(n),
         Value::I64(n) => json!(n),
-        Value::F32(n) => json!(n),
+        Value::F32(n) => json!(shortest(*n)),
         Value::F64(n) => json!(n),
         Value::Bool(truth) => json!(truth),
         Value::String(text) => json!(text),
@@ -109,7 +109,10 @@ fn json_of_array(array: &Array) -> Json {
         Array::I32(v) => ("i32", short(v)),
         Array::U64(v) => ("u64", short(v)),
         Array::I64(v) => ("i64", short(v)),
-        Array::F32(v) => ("f32", short(v)),
+        Array::F32(v) => (
+            "f32",
+            (v.len() <= SHOWN).then(|| v.iter().map(|n| json!(shortest(*n))).collect()),
+        ),
         Array::F64(v) => ("f64", short(v)),
         Array::Bool(v) => ("bool", short(v)),
         Array::String(v) => (
@@ -118,6 +121,11 @@ fn json_of_array(array: &Array) -> Json {
         ),
     };
     all.unwrap_or_else(|| json!({"array": name, "length": array.len()}))
+}
+
+/// The f64 with the fewest digits that is this f32: 1e-6 and not 9.999999974752427e-7.
+fn shortest(number: f32) -> f64 {
+    number.to_string().parse().unwrap_or(number.into())
 }
 
 fn short<T: serde::Serialize>(values: &[T]) -> Option<Json> {
