@@ -11,7 +11,7 @@ use backend_api::{
     error::Code,
     graph::{Node, Role, Step, Symbol, Tensor},
     operations::{Operation, word},
-    plugin::Device,
+    plugin::{Device, guard},
     types::Type,
 };
 use backend_cpu::{
@@ -22,6 +22,9 @@ use backend_cpu::{
 use common::SERVICES;
 
 const PAGE: usize = 4096;
+
+/// Malformed graphs that are tried.
+const ROUNDS: usize = 20_000;
 
 /// Memory whose last byte lies before a page that faults.
 struct Edge {
@@ -72,6 +75,26 @@ impl Drop for Edge {
     }
 }
 
+/// Numbers that look random, the same in every run (Marsaglia's xorshift).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 >> 24
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        self.next() as usize % end
+    }
+
+    fn of<T: Copy>(&mut self, values: &[T]) -> T {
+        values[self.below(values.len())]
+    }
+}
+
 /// A graph with the contents of its buffers; the last one is the output.
 struct Case {
     draft: Draft,
@@ -93,17 +116,9 @@ impl Case {
         let tensor = axis.map_or(tensor, |axis| tensor.symbolic(Symbol::Tokens, axis));
         let index = self.draft.place(role, tensor).unwrap();
         let bytes = self.draft.buffers.last().unwrap().bytes;
-        let mut state = bytes.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        self.contents.push(
-            (0..bytes)
-                .map(|_| {
-                    state ^= state << 13;
-                    state ^= state >> 7;
-                    state ^= state << 17;
-                    (state >> 32) as u8 & 0x3f
-                })
-                .collect(),
-        );
+        let mut random = Random(bytes.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        self.contents
+            .push((0..bytes).map(|_| random.next() as u8 & 0x3f).collect());
         index
     }
 
@@ -326,5 +341,161 @@ fn what_is_written_is_bound_once() {
             Code::Invalid,
             "{offsets:?} {scratch}"
         );
+    }
+}
+
+/// Graphs of the operations that compute addresses from data or strides.
+fn graphs() -> [Case; 4] {
+    let mut product = Case::new(3);
+    let x = product.tensor(Role::Input, Type::F32, &[64, 2, 3], Some(2));
+    let w = product.tensor(Role::Weight, Type::Q8_0, &[64, 9, 4], None);
+    let ids = product.tensor(Role::Input, Type::I32, &[2, 3], Some(1));
+    let b = product.tensor(Role::Constant, Type::F32, &[9], None);
+    let y = product.tensor(Role::Activation, Type::F32, &[9, 2, 3], Some(2));
+    let z = product.tensor(Role::Output, Type::F16, &[9, 2, 3], Some(2));
+    product.node(Operation::ExpertProduct, &[x, w, ids], y);
+    product.node(Operation::Add, &[y, b], y);
+    product.node(Operation::Copy, &[y], z);
+    let mut cache = Case::new(3);
+    let table = cache.tensor(Role::Weight, Type::Q4_0, &[32, 5], None);
+    let tokens = cache.tensor(Role::Input, Type::I32, &[3], Some(0));
+    let x = cache.tensor(Role::Activation, Type::F32, &[32, 3], Some(1));
+    let heads = Tensor {
+        buffer: cache.draft.tensors[x as usize].buffer,
+        ..Tensor::contiguous(Type::F32, [32, 1, 3, 1], 0, 0).unwrap()
+    };
+    let heads = cache.draft.tensor(heads.symbolic(Symbol::Tokens, 2));
+    let freq = cache.tensor(Role::Constant, Type::F32, &[16], None);
+    let pool = cache.tensor(Role::Pool, Type::Q8_0, &[32, 16, 1, 2], None);
+    let norm = cache.tensor(Role::Weight, Type::F32, &[32], None);
+    cache.node(Operation::Rows, &[table, tokens], x);
+    cache.node(Operation::RmsNorm, &[x, norm], x);
+    cache.node(Operation::Rope, &[heads, tokens, freq], heads);
+    cache.node(Operation::CacheStore, &[heads, tokens], pool);
+    let mut router = Case::new(3);
+    let x = router.tensor(Role::Input, Type::F32, &[9, 3], Some(1));
+    let ids = router.tensor(Role::Activation, Type::I32, &[2, 3], Some(1));
+    let y = router.tensor(Role::Output, Type::F32, &[2, 3], Some(1));
+    router.node(Operation::TopK, &[x], ids);
+    router.node(Operation::Pick, &[x, ids], y);
+    [product, cache, router, attention(Type::F16, &[383, 3])]
+}
+
+/// Changes one number of a graph.
+fn damage(draft: &mut Draft, random: &mut Random) {
+    let numbers = [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        8,
+        16,
+        17,
+        31,
+        33,
+        64,
+        68,
+        255,
+        1 << 16,
+        1 << 31,
+        u32::MAX,
+    ];
+    let number = random.of(&numbers);
+    let wide = random.of(&[0, 4, -4, 2, 36, 1 << 40, i64::MIN, i64::MAX, number.into()]);
+    let (tensors, nodes, buffers) = (draft.tensors.len(), draft.nodes.len(), draft.buffers.len());
+    let (dim, place) = (random.below(4), random.below(12));
+    let tensor = &mut draft.tensors[random.below(tensors)];
+    let node = &mut draft.nodes[random.below(nodes)];
+    match random.below(14) {
+        0 => tensor.ty = random.of(Type::WEIGHTS).id(),
+        1 => tensor.symbol = number as u8,
+        2 => tensor.axis = number as u8,
+        3 | 4 => tensor.dims[dim] = number,
+        5 | 6 => tensor.strides[dim] = wide,
+        7 => tensor.buffer = random.below(buffers + 1) as u32,
+        8 => tensor.offset = wide as u64,
+        9 => node.operation = Operation::ALL[random.below(Operation::ALL.len())].id(),
+        10 => node.inputs[place] = random.below(tensors + 1) as u32,
+        11 => node.output = random.below(tensors + 1) as u32,
+        12 => node.params[place] = number,
+        _ => draft.buffers[random.below(buffers)].bytes = u64::from(number),
+    }
+}
+
+/// Runs a graph that may be malformed, every buffer at the end of its memory. Says whether it was compiled.
+fn run_damaged(draft: &Draft, contents: &[Vec<u8>], random: &mut Random) -> bool {
+    let device = CpuDevice::new(SERVICES, Kernels::best(), 1).unwrap();
+    if draft.buffers.iter().any(|b| b.bytes > 1 << 20) {
+        return false;
+    }
+    let Ok(program) = device.compile(&draft.graph()) else {
+        return false;
+    };
+    let written: Vec<u32> = draft
+        .nodes
+        .iter()
+        .map(|n| draft.tensors[n.output as usize].buffer)
+        .collect();
+    let contents = draft.buffers.iter().zip(contents).map(|(buffer, contents)| {
+        let mut contents = contents.clone();
+        contents.resize(buffer.bytes as usize, 0);
+        if !contents.is_empty() && random.below(4) == 0 {
+            let place = random.below(contents.len());
+            contents[place] = random.next() as u8;
+        }
+        contents
+    });
+    let edges: Vec<Edge> = contents.map(|c| Edge::of(&c)).collect();
+    let bindings: Vec<Binding> = (0u32..)
+        .zip(&edges)
+        .map(|(i, edge)| {
+            let room = edge.bytes.next_multiple_of(PAGE);
+            let (buffer, offset) = if written.contains(&i) {
+                (device.allocate(room as u64).unwrap(), room - edge.bytes)
+            } else {
+                // SAFETY: the edges outlive the device's work, and nobody writes them.
+                (unsafe { device.import(edge.slice()) }.unwrap(), 0)
+            };
+            Binding {
+                buffer,
+                offset: offset as u64,
+                bytes: edge.bytes as u64,
+            }
+        })
+        .collect();
+    let bytes = device.needs(program).unwrap().workspace;
+    let scratch = Binding {
+        buffer: device.allocate(bytes).unwrap(),
+        offset: 0,
+        bytes,
+    };
+    let step = Step {
+        tokens: random.below(5) as u32,
+        rows: random.below(3) as u32,
+        ..Step::default()
+    };
+    let queue = device.create_queue().unwrap();
+    // Indices out of range may panic, which the boundary turns into an error; addresses may not be wrong.
+    let _ = guard(|| device.run(queue, program, &bindings, scratch, step));
+    true
+}
+
+#[test]
+fn malformed_graphs_are_refused_or_stay_in_bounds() {
+    let (graphs, mut random) = (graphs(), Random(0x2545_F491_4F6C_DD1D));
+    let mut compiled = 0;
+    for i in 0..ROUNDS {
+        let case = &graphs[i % graphs.len()];
+        let mut draft = case.draft.clone();
+        for _ in 0..=random.below(3) {
+            damage(&mut draft, &mut random);
+        }
+        compiled += usize::from(run_damaged(&draft, &case.contents, &mut random));
+    }
+    assert!(compiled > ROUNDS / 100 && compiled < ROUNDS, "{compiled} of {ROUNDS}");
+    for case in graphs {
+        assert!(run_damaged(&case.draft, &case.contents, &mut random));
     }
 }
