@@ -281,6 +281,7 @@ pub trait DeviceInterface: Send + Sync {
     /// Ends a program.
     fn free_program(&self, program: ProgramId) -> Outcome<()>;
     /// Runs a program: one binding for each buffer of the graph, in order, and scratch memory of the size in `needs`.
+    /// What is bound to a buffer that the program writes, and the scratch memory, share no byte with another binding.
     fn run(
         &self,
         queue: QueueId,

@@ -9,6 +9,7 @@
 use std::{
     any::Any,
     collections::HashMap,
+    mem::ManuallyDrop,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError, RwLock},
 };
@@ -177,7 +178,18 @@ fn message_of(payload: Box<dyn Any + Send>) -> String {
 }
 
 /// A device behind its guard.
-struct Guarded(Box<dyn Device>);
+struct Guarded(ManuallyDrop<Box<dyn Device>>);
+
+impl Drop for Guarded {
+    /// Closes the device. A panic in that ends here, since the host could not catch it; what was left is leaked.
+    fn drop(&mut self) {
+        // SAFETY: taken once, here, and not used after.
+        let device = unsafe { ManuallyDrop::take(&mut self.0) };
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(device))) {
+            std::mem::forget(payload);
+        }
+    }
+}
 
 impl DeviceInterface for Guarded {
     fn allocate(&self, bytes: u64) -> Outcome<BufferId> {
@@ -289,7 +301,7 @@ extern "C" fn memory<B: Backend>(device: &DeviceInfo) -> Outcome<MemoryRules> {
 extern "C" fn open<B: Backend>(services: HostServices, device: u32, options: &OpenOptions) -> Outcome<DeviceObject> {
     guard(|| {
         Ok(DeviceInterface_TO::from_value(
-            Guarded(B::open(services, device, options)?),
+            Guarded(ManuallyDrop::new(B::open(services, device, options)?)),
             TD_Opaque,
         ))
     })
@@ -398,6 +410,79 @@ mod tests {
         let error = outcome.into_result().unwrap_err();
         assert_eq!(error.code(), Code::Panicked);
         assert_eq!(error.message.as_str(), "the plugin panicked: out of luck");
+    }
+
+    /// Serves nothing, and fails when it is closed.
+    struct Fragile;
+
+    impl Drop for Fragile {
+        fn drop(&mut self) {
+            panic!("it cannot be closed");
+        }
+    }
+
+    impl Device for Fragile {
+        fn allocate(&self, _: u64) -> Result<BufferId> {
+            Err(BackendError::failed("no memory"))
+        }
+        fn free(&self, _: BufferId) -> Result<()> {
+            Ok(())
+        }
+        fn write(&self, _: QueueId, _: BufferId, _: u64, _: &[u8]) -> Result<()> {
+            Ok(())
+        }
+        fn read(&self, _: QueueId, _: BufferId, _: u64, _: &mut [u8]) -> Result<()> {
+            Ok(())
+        }
+        fn compile(&self, _: &Graph<'_>) -> Result<ProgramId> {
+            Ok(ProgramId(0))
+        }
+        fn needs(&self, _: ProgramId) -> Result<ProgramNeeds> {
+            Ok(ProgramNeeds::default())
+        }
+        fn free_program(&self, _: ProgramId) -> Result<()> {
+            Ok(())
+        }
+        fn run(&self, _: QueueId, _: ProgramId, _: &[Binding], _: Binding, _: Step) -> Result<()> {
+            Ok(())
+        }
+        fn free_memory(&self) -> Result<u64> {
+            Ok(0)
+        }
+    }
+
+    impl Backend for Fragile {
+        const NAME: &'static str = "fragile";
+        const VERSION: &'static str = "0";
+
+        fn score(_: HostServices) -> Result<Score> {
+            Ok(Score::new(1.0, "a test"))
+        }
+        fn devices(_: HostServices) -> Result<Vec<DeviceInfo>> {
+            Ok(Vec::new())
+        }
+        fn open(_: HostServices, _: u32, _: &OpenOptions) -> Result<Box<dyn Device>> {
+            Ok(Box::new(Fragile))
+        }
+        fn supports(_: &DeviceInfo, _: &Graph<'_>, _: &Node) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    extern "C" fn ignore(_: u32, _: RStr<'_>, _: RStr<'_>) {}
+
+    #[test]
+    fn a_device_that_panics_while_it_is_closed_takes_nobody_with_it() {
+        let services = HostServices {
+            log: ignore,
+            level: 0,
+            reserved: 0,
+            reserved2: [0; 6],
+        };
+        let opened = module::<Fragile>().open()(services, 0, &OpenOptions::default());
+        let device = opened.into_result().unwrap();
+        assert!(device.allocate(1).into_result().is_err());
+        drop(device);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 pub mod counters;
 pub mod device;
 pub mod kernel_set;
-pub mod lanes;
+mod lanes;
 pub mod memory;
 pub mod ops;
 pub mod pool;

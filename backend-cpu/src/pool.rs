@@ -29,6 +29,9 @@ const SPIN: Duration = Duration::from_micros(100);
 /// Bytes of stack of a worker; kernels keep their scratch there.
 const STACK: usize = 4 << 20;
 
+/// The most threads of a pool.
+const MOST_THREADS: usize = 4096;
+
 /// What a job does with one part.
 type Part<'a> = dyn Fn(usize) + Sync + 'a;
 
@@ -68,13 +71,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Threads that this process may keep busy: affinity and the quota of its control group, not the machine's processors.
 pub fn available_threads() -> usize {
-    thread::available_parallelism().map_or(1, |n| n.get())
+    thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS))
 }
 
 impl Pool {
     /// A pool of `threads` threads with the caller's, 0 for [`available_threads`].
     pub fn new(threads: usize) -> Result<Pool> {
         let threads = if threads == 0 { available_threads() } else { threads };
+        if threads > MOST_THREADS {
+            return Err(BackendError::invalid(format!(
+                "{threads} threads, where at most {MOST_THREADS} are served"
+            )));
+        }
         let mut pool = Pool {
             shared: Arc::new(Shared::new()),
             workers: Vec::with_capacity(threads - 1),
@@ -272,6 +280,12 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_absurd_number_of_threads_is_refused() {
+        let error = Pool::new(u32::MAX as usize).err().unwrap();
+        assert!(error.message.contains("4294967295 threads"), "{error}");
     }
 
     #[test]

@@ -179,21 +179,36 @@ impl Program {
     /// Runs all nodes in order. `find` gives the memory of a handle.
     pub fn run(
         &self,
-        mut context: Context<'_>,
+        context: Context<'_>,
         bindings: &[Binding],
         find: impl Fn(BufferId) -> Result<Arc<Memory>>,
         scratch: Binding,
     ) -> Result<()> {
         self.check_step(context.step)?;
         let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        // A run that failed may have left some.
         room.clear();
-        self.bind(&mut room, bindings, &find)?;
-        self.resolve(&mut room, &context.step)?;
+        let ran = self.run_in(&mut room, context, bindings, &find, scratch);
+        room.clear();
+        ran
+    }
+
+    fn run_in(
+        &self,
+        room: &mut Room,
+        mut context: Context<'_>,
+        bindings: &[Binding],
+        find: &impl Fn(BufferId) -> Result<Arc<Memory>>,
+        scratch: Binding,
+    ) -> Result<()> {
+        self.bind(room, bindings, find)?;
+        self.resolve(room, &context.step)?;
         if self.needs.workspace > 0 {
             let memory = find(scratch.buffer)?;
             context.workspace = workspace(&memory, scratch, self.needs.workspace)?;
             room.memory.push(memory);
         }
+        self.check_apart(bindings, scratch)?;
         for node in &self.nodes {
             let operands = Operands {
                 node,
@@ -206,8 +221,37 @@ impl Program {
                 ops::run(node.operation, &context, &operands);
             }
         }
-        room.clear();
         Ok(())
+    }
+
+    /// Sees to it that what is written is bound once: views of different buffers count as apart.
+    fn check_apart(&self, bindings: &[Binding], scratch: Binding) -> Result<()> {
+        let scratch = Binding {
+            bytes: self.needs.workspace,
+            ..scratch
+        };
+        for (i, (binding, _)) in bindings
+            .iter()
+            .zip(&self.buffers)
+            .enumerate()
+            .filter(|(_, (_, b))| b.written)
+        {
+            let others = bindings
+                .iter()
+                .enumerate()
+                .filter(|(j, _)| *j != i)
+                .map(|(_, other)| other);
+            if others.chain([&scratch]).any(|other| shares_bytes(binding, other)) {
+                return Err(BackendError::invalid(format!(
+                    "buffer {i} is written, and bound to bytes that another binding has too"
+                )));
+            }
+        }
+        let read = bindings.iter().position(|binding| shares_bytes(binding, &scratch));
+        read.map_or(Ok(()), |i| {
+            let message = format!("buffer {i} is bound to bytes of the workspace");
+            Err(BackendError::invalid(message))
+        })
     }
 
     fn check_step(&self, step: Step) -> Result<()> {
@@ -273,6 +317,12 @@ impl Program {
         }
         Ok(())
     }
+}
+
+/// Whether two bindings, which lie inside their buffers, have a byte in common.
+fn shares_bytes(a: &Binding, b: &Binding) -> bool {
+    let same = a.buffer == b.buffer && a.bytes > 0 && b.bytes > 0;
+    same && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes
 }
 
 impl Room {

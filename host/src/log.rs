@@ -15,7 +15,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::environment;
+use crate::{environment, plugins::answer::words};
 
 /// Starts the log. Warnings are always shown; `GRAFT_LOG` asks for more or less. A second call does nothing.
 pub fn init() {
@@ -57,11 +57,11 @@ pub fn services() -> HostServices {
 extern "C" fn record(level: u32, target: RStr<'_>, message: RStr<'_>) {
     let (source, message) = (target.as_str(), message.as_str());
     let _ = catch_unwind(|| match level {
-        0 | 1 => tracing::error!(target: "plugin", source, "{message}"),
-        2 => tracing::warn!(target: "plugin", source, "{message}"),
-        3 => tracing::info!(target: "plugin", source, "{message}"),
-        4 => tracing::debug!(target: "plugin", source, "{message}"),
-        _ => tracing::trace!(target: "plugin", source, "{message}"),
+        0 | 1 => tracing::error!(target: "plugin", source = words(source), "{}", words(message)),
+        2 => tracing::warn!(target: "plugin", source = words(source), "{}", words(message)),
+        3 => tracing::info!(target: "plugin", source = words(source), "{}", words(message)),
+        4 => tracing::debug!(target: "plugin", source = words(source), "{}", words(message)),
+        _ => tracing::trace!(target: "plugin", source = words(source), "{}", words(message)),
     });
 }
 
@@ -131,6 +131,16 @@ pub(crate) mod tests {
             services.log(backend_api::contract::Level::Warn, "my_backend", || "it is hot".into());
         });
         assert_eq!(log, "warning: it is hot source=\"my_backend\"\n");
+    }
+
+    #[test]
+    fn a_record_of_a_plugin_is_one_line_without_control_characters() {
+        let log = logged(|services| {
+            services.log(backend_api::contract::Level::Warn, "my\nbackend", || {
+                "\x1b[2Jhot\nand red".into()
+            });
+        });
+        assert_eq!(log, "warning:  [2Jhot and red source=\"my backend\"\n");
     }
 
     #[test]

@@ -9,6 +9,30 @@ use backend_api::{
     graph::{Graph, Step, Tensor},
 };
 
+use crate::plugins::answer::told;
+
+/// The most bytes that one answer of a backend may name: more than any device has, and few enough that what is summed
+/// of them stays far below 2^64.
+const MOST_BYTES: u64 = 1 << 46;
+
+/// The most that sizes are rounded up to a multiple of.
+const MOST_ROUNDING: u64 = 1 << 32;
+
+fn is_alignment(bytes: u64) -> bool {
+    bytes.is_power_of_two() && bytes <= MOST_ROUNDING
+}
+
+/// `answer`, or an error that shows it.
+fn sensible<T: std::fmt::Debug>(answer: T, holds: bool) -> Result<T> {
+    match holds {
+        true => Ok(answer),
+        false => Err(BackendError::failed(format!(
+            "the backend's answer makes no sense: {answer:?}, expected sizes up to 2^46, granularities from 1 to 2^32, \
+             and alignments that are powers of two up to 2^32"
+        ))),
+    }
+}
+
 /// A device as plans see it. It need not be here.
 #[derive(Clone)]
 pub struct Target {
@@ -32,26 +56,26 @@ impl std::fmt::Debug for Target {
 impl Target {
     /// Whether the device serves a node; if not, why.
     pub fn supports(&self, graph: &Graph<'_>, node: u32) -> Result<()> {
-        self.module.supports()(&self.info, graph, node).into_result()
+        told(self.module.supports()(&self.info, graph, node))
     }
 
     /// Bytes of scratch memory for a node.
     pub fn workspace(&self, graph: &Graph<'_>, node: u32) -> Result<u64> {
-        self.module.workspace()(&self.info, graph, node).into_result()
+        let bytes = told(self.module.workspace()(&self.info, graph, node))?;
+        sensible(bytes, bytes <= MOST_BYTES)
     }
 
     /// What an uploaded weight takes.
     pub fn weight(&self, weight: &Tensor) -> Result<WeightLayout> {
-        self.module.weight()(&self.info, weight).into_result()
+        let layout = told(self.module.weight()(&self.info, weight))?;
+        sensible(layout, layout.bytes <= MOST_BYTES && is_alignment(layout.alignment))
     }
 
     /// How its memory is divided.
     pub fn memory(&self) -> Result<MemoryRules> {
-        let rules = self.module.memory()(&self.info).into_result()?;
-        let sound = rules.granularity > 0 && rules.alignment.is_power_of_two();
-        sound
-            .then_some(rules)
-            .ok_or_else(|| BackendError::failed("the backend's memory rules make no sense"))
+        let rules = told(self.module.memory()(&self.info))?;
+        let granular = (1..=MOST_ROUNDING).contains(&rules.granularity);
+        sensible(rules, granular && is_alignment(rules.alignment))
     }
 
     /// Whether it uses host memory without a copy.
@@ -71,8 +95,8 @@ impl Target {
 
     /// Opens the device.
     pub fn open(&self, services: HostServices, options: &OpenOptions) -> Result<Device> {
-        let object = self.module.open()(services, self.info.id, options).into_result()?;
-        let queue = object.create_queue().into_result()?;
+        let object = told(self.module.open()(services, self.info.id, options))?;
+        let queue = told(object.create_queue())?;
         Ok(Device {
             object,
             queue,
@@ -96,30 +120,30 @@ impl Device {
 
     /// Memory of `bytes` bytes, uninitialized.
     pub fn allocate(&self, bytes: u64) -> Result<BufferId> {
-        self.object.allocate(bytes).into_result()
+        told(self.object.allocate(bytes))
     }
 
-    /// Uses `memory` as a buffer that is only read. It must stay in place, valid and unchanged until the device is
-    /// dropped or the buffer freed.
-    pub fn import(&self, memory: &[u8]) -> Result<BufferId> {
-        self.object.import(memory.into()).into_result()
+    /// Uses `memory` as a buffer that is only read.
+    ///
+    /// # Safety
+    /// `memory` stays in place, valid and unchanged until the device is dropped.
+    pub unsafe fn import(&self, memory: &[u8]) -> Result<BufferId> {
+        told(self.object.import(memory.into()))
     }
 
     /// Copies `data` to `offset` of a buffer.
     pub fn write(&self, buffer: BufferId, offset: u64, data: &[u8]) -> Result<()> {
-        self.object.write(self.queue, buffer, offset, data.into()).into_result()
+        told(self.object.write(self.queue, buffer, offset, data.into()))
     }
 
     /// Copies a weight as it lies in the file to `offset` of a buffer.
     pub fn upload(&self, buffer: BufferId, offset: u64, weight: &Tensor, data: &[u8]) -> Result<()> {
-        self.object
-            .upload(self.queue, buffer, offset, weight, data.into())
-            .into_result()
+        told(self.object.upload(self.queue, buffer, offset, weight, data.into()))
     }
 
     /// Copies from `offset` of a buffer, after all work so far.
     pub fn read(&self, buffer: BufferId, offset: u64, data: &mut [u8]) -> Result<()> {
-        self.object.read(self.queue, buffer, offset, data.into()).into_result()
+        told(self.object.read(self.queue, buffer, offset, data.into()))
     }
 
     /// Copies within one buffer or between two of this device.
@@ -130,26 +154,104 @@ impl Device {
             buffer,
             offset,
         };
-        self.object
-            .copy(self.queue, place(from), place(to), bytes)
-            .into_result()
+        told(self.object.copy(self.queue, place(from), place(to), bytes))
     }
 
     /// Makes a program of a graph; it stays until the device is dropped.
     pub fn compile(&self, graph: &Graph<'_>) -> Result<(ProgramId, ProgramNeeds)> {
-        let program = self.object.compile(graph).into_result()?;
-        Ok((program, self.object.needs(program).into_result()?))
+        let program = told(self.object.compile(graph))?;
+        Ok((program, told(self.object.needs(program))?))
     }
 
     /// Runs a program.
     pub fn run(&self, program: ProgramId, bindings: &[Binding], workspace: Binding, step: Step) -> Result<()> {
-        self.object
-            .run(self.queue, program, bindings.into(), workspace, step)
-            .into_result()
+        told(self.object.run(self.queue, program, bindings.into(), workspace, step))
     }
 
     /// What the device counted so far.
     pub fn counters(&self) -> Result<Vec<Counter>> {
-        Ok(self.object.counters().into_result()?.into_vec())
+        Ok(told(self.object.counters())?.into_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use backend_api::{
+        contract::Score,
+        graph::Node,
+        plugin::{self, Backend, module},
+        types::Type,
+    };
+
+    use super::*;
+
+    /// Answers with the numbers that its description has.
+    struct Absurd;
+
+    impl Backend for Absurd {
+        const NAME: &'static str = "absurd";
+        const VERSION: &'static str = "0";
+
+        fn score(_: HostServices) -> Result<Score> {
+            Ok(Score::new(1.0, "a test"))
+        }
+        fn devices(_: HostServices) -> Result<Vec<DeviceInfo>> {
+            Ok(Vec::new())
+        }
+        fn open(_: HostServices, _: u32, _: &OpenOptions) -> Result<Box<dyn plugin::Device>> {
+            Err(BackendError::failed("it is not here"))
+        }
+        fn supports(_: &DeviceInfo, _: &Graph<'_>, _: &Node) -> Result<()> {
+            Ok(())
+        }
+        fn workspace(info: &DeviceInfo, _: &Graph<'_>, _: &Node) -> Result<u64> {
+            Ok(info.total)
+        }
+        fn weight(info: &DeviceInfo, _: &Tensor) -> Result<WeightLayout> {
+            Ok(WeightLayout {
+                bytes: info.total,
+                alignment: info.free,
+            })
+        }
+        fn memory(info: &DeviceInfo) -> Result<MemoryRules> {
+            Ok(MemoryRules {
+                granularity: info.total,
+                alignment: info.free,
+            })
+        }
+    }
+
+    fn target(size: u64, alignment: u64) -> Target {
+        Target {
+            backend: "absurd".into(),
+            module: module::<Absurd>(),
+            info: DeviceInfo {
+                total: size,
+                free: alignment,
+                ..DeviceInfo::default()
+            },
+        }
+    }
+
+    #[test]
+    fn sizes_that_sums_cannot_hold_and_alignments_that_are_none_are_refused() {
+        let weight = Tensor::contiguous(Type::F32, [1; 4], 0, 0).unwrap();
+        let (tensors, nodes) = ([weight], [Node::new(1, &[], 0)]);
+        let graph = Graph::new(&tensors, &nodes, &[], 1, 1);
+        let answers = |size, alignment| {
+            let target = target(size, alignment);
+            [
+                target.memory().is_ok(),
+                target.weight(&weight).is_ok(),
+                target.workspace(&graph, 0).is_ok(),
+            ]
+        };
+        assert_eq!(answers(4096, 64), [true; 3]);
+        assert_eq!(answers(1 << 46, 1), [false, true, true]);
+        assert_eq!(answers(u64::MAX, 64), [false; 3]);
+        for alignment in [0, 3, u64::MAX, 1 << 63] {
+            assert_eq!(answers(4096, alignment), [false, false, true], "{alignment}");
+        }
+        assert!(target(0, 64).memory().is_err());
     }
 }

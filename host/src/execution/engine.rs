@@ -413,7 +413,9 @@ fn open_share(
     }
     for &index in &device.files {
         let memory = file.files()[index].bytes();
-        let buffer = share.at(share.device.import(memory))?;
+        // SAFETY: a file's map stays as it is while the file does, which `Engine::open`, whose `file` this is, keeps until
+        // the share is gone: in the engine's last field, or on the way out of an error.
+        let buffer = share.at(unsafe { share.device.import(memory) })?;
         share.regions.insert(
             Region::File(index),
             Binding {

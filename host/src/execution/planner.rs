@@ -191,7 +191,7 @@ impl<'a> Planner<'a> {
         let whole = self.lowered.tensors.iter().find(|t| t.buffer == buffer).copied();
         let whole = whole.ok_or_else(|| BackendError::failed(format!("weight {} has no tensor", info.name)))?;
         let layout = device.target.weight(&whole)?;
-        let spot = append(device, Region::Weights, layout.bytes, layout.alignment.max(1));
+        let spot = append(device, Region::Weights, layout.bytes, layout.alignment);
         device.uploads.push(Upload {
             source: Source::Weight(tensor, whole),
             spot,

@@ -58,6 +58,9 @@ pub enum PluginError {
     /// It has a score, and no device.
     #[error("it lists no devices")]
     NoDevices,
+    /// Two of its devices could not be told apart.
+    #[error("it lists two devices with number {0}")]
+    SameDevice(u32),
 }
 
 /// Why plugins could not be looked for.

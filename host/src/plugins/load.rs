@@ -5,6 +5,8 @@ use std::path::Path;
 use abi_stable::library::{LibraryError, lib_header_from_path};
 use backend_api::contract::BackendModule;
 
+use super::answer::words;
+
 /// Why a library was refused when it was loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -94,7 +96,7 @@ fn place(report: &str) -> Option<String> {
 }
 
 fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    words(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 #[cfg(test)]

@@ -10,13 +10,14 @@
 //!
 //! [`choice`] makes the order in which they are tried. No name of a backend means anything here.
 
-use std::{cmp::Ordering, ffi::OsStr, fmt, path::PathBuf, thread};
+use std::{cmp::Ordering, collections::HashSet, ffi::OsStr, fmt, path::PathBuf, thread};
 
 use backend_api::{
     BackendError,
     contract::{BackendModule, DeviceInfo, DeviceObject, OpenOptions},
 };
 
+pub mod answer;
 pub mod choice;
 pub mod elf;
 pub mod error;
@@ -33,6 +34,7 @@ pub use probe::Prober;
 pub use search::Search;
 
 use crate::log;
+use answer::{told, words};
 
 /// A file that was found, and what is known of it.
 pub struct Plugin {
@@ -100,7 +102,7 @@ impl Plugin {
     pub fn open(&self, device: u32, options: &OpenOptions) -> Result<DeviceObject, BackendError> {
         let not_loaded = || BackendError::failed(self.obstacle().unwrap_or_else(|| "it is not loaded".into()));
         let module = self.module.ok_or_else(not_loaded)?;
-        module.open()(log::services(), device, options).into_result()
+        told(module.open()(log::services(), device, options))
     }
 
     /// Loads and asks it in this process, unless something speaks against it.
@@ -115,8 +117,8 @@ impl Plugin {
     fn load(&mut self) {
         match self.try_load() {
             Ok(module) => {
-                self.name = Some(module.name().as_str().into());
-                self.version = Some(module.version().as_str().into());
+                self.name = Some(words(module.name().as_str()));
+                self.version = Some(words(module.version().as_str()));
                 self.module = Some(module);
             }
             Err(error) => self.error = Some(error),
@@ -137,17 +139,13 @@ impl Plugin {
 
     fn try_ask(&mut self, module: BackendModule) -> Result<(), PluginError> {
         let services = log::services();
-        let score = module.score()(services).into_result().map_err(PluginError::Score)?;
+        let score = told(module.score()(services)).map_err(PluginError::Score)?;
         if !score.value.is_finite() {
             return Err(PluginError::ScoreValue(score.value));
         }
-        let score = (score.value.max(0.0), score.reason.into_string());
+        let score = (score.value.max(0.0), words(&score.reason));
         if score.0 > 0.0 {
-            let devices = module.devices()(services).into_result().map_err(PluginError::Devices)?;
-            self.devices = devices.into_vec();
-            if self.devices.is_empty() {
-                return Err(PluginError::NoDevices);
-            }
+            self.devices = devices_of(module)?;
         }
         (self.score, self.reason) = (Some(score.0), Some(score.1));
         Ok(())
@@ -175,6 +173,23 @@ impl Plugin {
         answer.error.map_or(Ok(()), Err)?;
         seen.remember(identity);
         Ok(())
+    }
+}
+
+/// The devices that a plugin lists, each with a number of its own.
+fn devices_of(module: BackendModule) -> Result<Vec<DeviceInfo>, PluginError> {
+    let devices = told(module.devices()(log::services())).map_err(PluginError::Devices)?;
+    let mut devices = devices.into_vec();
+    let mut ids = HashSet::new();
+    for device in &mut devices {
+        device.name = words(&device.name).into();
+        if !ids.insert(device.id) {
+            return Err(PluginError::SameDevice(device.id));
+        }
+    }
+    match devices.is_empty() {
+        true => Err(PluginError::NoDevices),
+        false => Ok(devices),
     }
 }
 
@@ -209,4 +224,72 @@ fn by_merit(a: &Plugin, b: &Plugin) -> Ordering {
         None => plugin.score.unwrap_or(0.0),
     };
     merit(b).total_cmp(&merit(a))
+}
+
+#[cfg(test)]
+mod tests {
+    use backend_api::{
+        Result,
+        contract::{HostServices, Score},
+        graph::{Graph, Node},
+        plugin::{Backend, Device, module},
+    };
+
+    use super::*;
+
+    /// Lists a device for each of two numbers, with a name that turns a terminal red.
+    struct Rude<const FIRST: u32, const SECOND: u32>;
+
+    impl<const FIRST: u32, const SECOND: u32> Backend for Rude<FIRST, SECOND> {
+        const NAME: &'static str = "rude";
+        const VERSION: &'static str = "0";
+
+        fn score(_: HostServices) -> Result<Score> {
+            Ok(Score::new(1.0, "best\x07"))
+        }
+
+        fn devices(_: HostServices) -> Result<Vec<DeviceInfo>> {
+            let device = |id| DeviceInfo {
+                id,
+                name: "\x1b[31mred".into(),
+                total: u64::MAX,
+                free: u64::MAX,
+                ..DeviceInfo::default()
+            };
+            Ok([FIRST, SECOND].map(device).into())
+        }
+
+        fn open(_: HostServices, _: u32, _: &OpenOptions) -> Result<Box<dyn Device>> {
+            Err(BackendError::failed("no\x1b[2J"))
+        }
+
+        fn supports(_: &DeviceInfo, _: &Graph<'_>, _: &Node) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    fn asked(module: BackendModule) -> Plugin {
+        let mut plugin = Plugin {
+            module: Some(module),
+            ..Plugin::at("/plugins/rude.so".into())
+        };
+        plugin.ask();
+        plugin
+    }
+
+    #[test]
+    fn what_a_plugin_says_is_shown_without_control_characters() {
+        let plugin = asked(module::<Rude<0, 7>>());
+        assert!(plugin.error.is_none());
+        assert_eq!(plugin.reason.as_deref(), Some("best "));
+        assert_eq!(plugin.devices[1].name.as_str(), " [31mred");
+        let refused = plugin.open(0, &OpenOptions::default()).err().unwrap();
+        assert_eq!(refused.message.as_str(), "no [2J");
+    }
+
+    #[test]
+    fn two_devices_of_one_number_are_an_error() {
+        let error = asked(module::<Rude<3, 3>>()).error.unwrap();
+        assert_eq!(error.to_string(), "it lists two devices with number 3");
+    }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Plugin, error::PluginError, listing::Listing, seen};
+use super::{Plugin, answer::words, error::PluginError, listing::Listing, seen};
 
 /// Name of the hidden subcommand that [`answer`]s in the child process.
 pub const SUBCOMMAND: &str = "probe-plugin";
@@ -81,9 +81,10 @@ impl Prober {
                 said: last_line(&drained(complaints)),
             }),
             (Some(_), None) => Some(PluginError::NoAnswer),
-            (Some(_), Some(report)) => report.error.clone().map(PluginError::Reported),
+            (Some(_), Some(report)) => report.error.as_deref().map(words).map(PluginError::Reported),
         };
         let Report { name, version, .. } = reported.unwrap_or_default();
+        let [name, version] = [name, version].map(|said| said.as_deref().map(words));
         Ok(Answer { name, version, error })
     }
 }
@@ -131,7 +132,7 @@ fn last_report(said: &[u8]) -> Option<Report> {
 fn last_line(said: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(said);
     let line = text.lines().map(str::trim).rfind(|line| !line.is_empty())?;
-    Some(line.chars().take(200).collect())
+    Some(words(line).chars().take(200).collect())
 }
 
 /// The child's status; nothing if it was ended because it ran longer than `limit`.

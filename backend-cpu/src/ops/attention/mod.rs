@@ -153,9 +153,9 @@ impl Scratch {
 pub fn attention(context: &Context<'_>, operands: &Operands<'_>) {
     let attention = Attention::new(context, operands);
     let columns = attention.q.dims()[2];
-    let capacity = attention.table.dims()[0] * attention.k.dims()[1];
-    if columns <= FEW && parts(capacity) > 1 {
-        attention.run_parts(parts(capacity));
+    let parts = parts(attention.capacity());
+    if columns <= FEW && parts > 1 {
+        attention.run_parts(parts);
     } else {
         attention.run_tiles();
     }
@@ -326,8 +326,14 @@ impl<'a> Attention<'a> {
         None
     }
 
+    /// Positions that the table has room for; those beyond count as the last one, so that whatever the host writes, every
+    /// part has its place in the workspace.
+    fn capacity(&self) -> usize {
+        self.table.dims()[0] * self.k.dims()[1]
+    }
+
     fn column(&self, t: usize) -> Column {
-        let p = self.positions.i32(t, [0; 3]).max(0) as usize;
+        let p = (self.positions.i32(t, [0; 3]).max(0) as usize).min(self.capacity() - 1);
         let low = match self.window {
             Window::Full => 0,
             Window::Sliding => (p + 1).saturating_sub(self.width),
