@@ -217,7 +217,8 @@ pub struct Place {
 pub struct ProgramNeeds {
     /// Bytes of scratch memory that the host binds in every run: exactly the largest `workspace` of its nodes.
     pub workspace: u64,
-    /// Bytes of device memory that the program itself holds until it is freed.
+    /// Bytes of device memory that the program itself holds until it is freed: 0 today. Whatever a plan cannot know, a
+    /// host refuses.
     pub resident: u64,
     /// Zero.
     pub reserved: [u64; 6],
@@ -300,14 +301,16 @@ pub trait DeviceInterface: Send + Sync {
 /// An open device as it crosses the boundary; dropping it closes the device.
 pub type DeviceObject = DeviceInterface_TO<'static, RBox<()>>;
 
-/// The first words of every interface that `query` gives: the rest follows as its name and version say.
+/// An interface that `query` gives: a table of functions whose layout its name and version say.
 #[repr(C)]
-#[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InterfaceHeader {
-    /// Bytes of the whole interface.
-    pub bytes: u64,
+#[derive(StableAbi, Clone, Copy, Debug)]
+pub struct Interface {
     /// Its version.
     pub version: u64,
+    /// Bytes of the table.
+    pub bytes: u64,
+    /// The table, `#[repr(C)]`; it stays where it is while the library is loaded, which is for good.
+    pub table: *const (),
 }
 
 /// The functions of a backend. The planning queries (`supports`, `workspace`, `weight`, `memory`) are pure functions of
@@ -337,7 +340,7 @@ pub struct BackendFunctions {
     pub open: extern "C" fn(HostServices, device: u32, options: &OpenOptions) -> Outcome<DeviceObject>,
     /// A versioned interface by its name, such as `graft.capture/1`; nothing where the backend has none of this name.
     #[sabi(last_prefix_field)]
-    pub query: extern "C" fn(name: RStr<'_>) -> ROption<&'static InterfaceHeader>,
+    pub query: extern "C" fn(name: RStr<'_>) -> ROption<Interface>,
 }
 
 impl RootModule for BackendModule {

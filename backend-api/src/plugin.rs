@@ -64,7 +64,7 @@ pub trait Backend: 'static {
     }
 
     /// A versioned interface by name.
-    fn query(_name: &str) -> Option<&'static InterfaceHeader> {
+    fn query(_name: &str) -> Option<Interface> {
         None
     }
 }
@@ -307,7 +307,7 @@ extern "C" fn open<B: Backend>(services: HostServices, device: u32, options: &Op
     })
 }
 
-extern "C" fn query<B: Backend>(name: RStr<'_>) -> ROption<&'static InterfaceHeader> {
+extern "C" fn query<B: Backend>(name: RStr<'_>) -> ROption<Interface> {
     guard(|| Ok(B::query(name.as_str())))
         .into_result()
         .ok()

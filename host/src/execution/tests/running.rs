@@ -85,13 +85,11 @@ fn devices_are_asked_for_what_the_plan_says_to_the_byte() {
 #[test]
 fn a_malformed_step_is_refused_and_changes_nothing() {
     let mut engine = engine(&[Double::default()]);
-    let malformed: [(&[(usize, u32)], &[u32], &[u32]); 3] = [
-        (&[(0, 2)], &[5], &[]),
-        (&[(0, 2)], &[5, 6], &[2]),
-        (&[(0, 2)], &[5, 6], &[1, 0]),
-    ];
-    for (columns, tokens, wanted) in malformed {
-        engine.evaluate(columns, tokens, wanted).unwrap_err();
-    }
-    assert_eq!(engine.cache().length(0), 0);
+    let mut refused = |count, tokens: &[u32], wanted: &[u32]| {
+        engine.evaluate(&[(0, count)], tokens, wanted).unwrap_err();
+        assert_eq!(engine.cache().length(0), 0);
+    };
+    refused(2, &[5], &[]);
+    refused(2, &[5, 6], &[2]);
+    refused(2, &[5, 6], &[1, 0]);
 }
