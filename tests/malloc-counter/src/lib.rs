@@ -1,8 +1,9 @@
 //! Counts how often a process asks the C library's heap for memory.
 //!
 //! Preloaded into a program (`LD_PRELOAD`), these functions take the place of the C library's in the program and in all
-//! that it loads, count, and pass on to glibc's own under their second names. When the process ends, the count is
-//! written to the file PID in the folder that `MALLOC_COUNTER` names: child processes write files of their own.
+//! that it loads, count, and pass on to glibc's own under their second names. So does `write`: each write to standard
+//! output notes the count so far. When the process ends, these notes and the last count are written, a line each, to the
+//! file PID in the folder that `MALLOC_COUNTER` names: child processes write files of their own.
 
 use std::{
     env,
@@ -10,16 +11,33 @@ use std::{
     fs,
     path::Path,
     process, ptr,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
+/// The count at each write to standard output; later ones are not noted.
+static NOTES: [AtomicU64; 4096] = [const { AtomicU64::new(0) }; 4096];
+static WRITES: AtomicUsize = AtomicUsize::new(0);
 
 unsafe extern "C" {
     fn __libc_malloc(bytes: usize) -> *mut c_void;
     fn __libc_calloc(count: usize, bytes: usize) -> *mut c_void;
     fn __libc_realloc(memory: *mut c_void, bytes: usize) -> *mut c_void;
     fn __libc_memalign(alignment: usize, bytes: usize) -> *mut c_void;
+    fn __write(file: c_int, data: *const c_void, bytes: usize) -> isize;
+}
+
+/// # Safety
+/// As C has it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn write(file: c_int, data: *const c_void, bytes: usize) -> isize {
+    const STANDARD_OUTPUT: c_int = 1;
+    if file == STANDARD_OUTPUT {
+        let note = NOTES.get(WRITES.fetch_add(1, Relaxed));
+        note.inspect(|note| note.store(CALLS.load(Relaxed), Relaxed));
+    }
+    // SAFETY: the caller's promise.
+    unsafe { __write(file, data, bytes) }
 }
 
 /// # Safety
@@ -80,9 +98,11 @@ static AT_THE_END: extern "C" fn() = report;
 
 extern "C" fn report() {
     let calls = CALLS.load(Relaxed);
+    let notes = NOTES.iter().take(WRITES.load(Relaxed)).map(|note| note.load(Relaxed));
+    let lines: Vec<String> = notes.chain([calls]).map(|count| count.to_string()).collect();
     if let Some(folder) = env::var_os("MALLOC_COUNTER") {
         let file = Path::new(&folder).join(process::id().to_string());
         // a failure shows as the missing file
-        let _ = fs::write(file, calls.to_string());
+        let _ = fs::write(file, lines.join("\n"));
     }
 }
