@@ -104,6 +104,16 @@ impl<'a> Keys<'a> {
         })
     }
 
+    /// `expert_count` and `expert_used_count`: how many experts a layer has, and how many serve a token. Backends serve up
+    /// to 512 and 16.
+    pub fn experts(&self) -> Result<(u32, u32), GgufError> {
+        let (count, used) = ("expert_count", "expert_used_count");
+        let (n, k) = (self.size(count)?, self.size(used)?);
+        self.require(n <= 512, count, "at most 512 experts")?;
+        self.require(k <= n.min(16), used, "no more than expert_count, and at most 16")?;
+        Ok((n, k))
+    }
+
     /// A norm's ε: a number from 0.
     pub fn epsilon(&self, key: &str) -> Result<f32, GgufError> {
         let epsilon = self.f32(key)?;

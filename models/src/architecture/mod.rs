@@ -1,6 +1,7 @@
 //! The architectures: one file each, and their list.
 
 mod gemma3;
+mod gptoss;
 mod qwen2;
 
 use std::sync::Arc;
@@ -22,7 +23,7 @@ struct Architecture {
 }
 
 /// Every architecture that is served.
-const LIST: &[Architecture] = &[qwen2::ARCHITECTURE, gemma3::ARCHITECTURE];
+const LIST: &[Architecture] = &[qwen2::ARCHITECTURE, gemma3::ARCHITECTURE, gptoss::ARCHITECTURE];
 
 /// An architecture with its hyper-parameters and weights.
 trait Layers: Send + Sync {

@@ -33,6 +33,11 @@ pub struct Attend {
     pub sinks: Option<Id>,
 }
 
+/// A number as a parameter word.
+pub(super) fn bits(number: f32) -> u32 {
+    number.to_bits()
+}
+
 /// A graph in the making.
 pub struct Builder<'a> {
     shape: &'a Shape,
@@ -74,17 +79,17 @@ impl<'a> Builder<'a> {
         self.layer = layer;
     }
 
-    fn tensor(&self, id: Id) -> &Tensor {
+    pub(super) fn tensor(&self, id: Id) -> &Tensor {
         &self.graph.tensors[id.0 as usize]
     }
 
-    fn push_tensor(&mut self, tensor: Tensor) -> Id {
+    pub(super) fn push_tensor(&mut self, tensor: Tensor) -> Id {
         self.graph.tensors.push(tensor);
         Id(self.graph.tensors.len() as u32 - 1)
     }
 
     /// A new buffer with one contiguous tensor in it.
-    fn push_buffer(&mut self, content: Content, ty: Type, dims: [u32; 4], symbol: Symbol, axis: u8) -> Id {
+    pub(super) fn push_buffer(&mut self, content: Content, ty: Type, dims: [u32; 4], symbol: Symbol, axis: u8) -> Id {
         let buffer = self.graph.buffers.len() as u32;
         let tensor = Tensor::contiguous(ty, dims, buffer, 0).map(|t| t.symbolic(symbol, axis));
         let tensor = tensor.expect("sizes were checked against the file and the asked context");
@@ -103,7 +108,13 @@ impl<'a> Builder<'a> {
     }
 
     /// A node whose output is `output`, which is also the result.
-    fn emit(&mut self, operation: Operation, inputs: &[Option<Id>], output: Id, words: &[(usize, u32)]) -> Id {
+    pub(super) fn emit(
+        &mut self,
+        operation: Operation,
+        inputs: &[Option<Id>],
+        output: Id,
+        words: &[(usize, u32)],
+    ) -> Id {
         let inputs: Vec<u32> = inputs
             .iter()
             .map(|i| i.map_or(backend_api::graph::ABSENT, |id| id.0))
@@ -118,13 +129,13 @@ impl<'a> Builder<'a> {
     }
 
     /// A new F32 activation `dims`, its dimension `axis` symbolic as x's is.
-    fn activation(&mut self, dims: [u32; 4], axis: u8, x: Id) -> Id {
+    pub(super) fn activation(&mut self, dims: [u32; 4], axis: u8, x: Id) -> Id {
         let symbol = Symbol::from_id(self.tensor(x).symbol).unwrap_or(Symbol::None);
         self.push_buffer(Content::Activation, Type::F32, dims, symbol, axis)
     }
 
     /// A new activation of x's shape.
-    fn like(&mut self, x: Id) -> Id {
+    pub(super) fn like(&mut self, x: Id) -> Id {
         let (dims, axis) = (self.tensor(x).dims, self.tensor(x).axis);
         self.activation(dims, axis, x)
     }

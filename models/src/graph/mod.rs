@@ -2,6 +2,7 @@
 
 pub mod blocks;
 pub mod builder;
+pub mod experts;
 pub mod rope;
 
 use backend_api::{

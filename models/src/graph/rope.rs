@@ -54,6 +54,15 @@ impl Rope {
     /// What `rope.scaling.*` asks for over n = `dims` rotated dimensions: nothing, `linear`, or `yarn` with its two
     /// dimensions rounded.
     pub fn from_keys(keys: &Keys, base: f32, dims: u32) -> Result<Rope, LoadError> {
+        Rope::scaled(keys, base, dims, true)
+    }
+
+    /// As [`Rope::from_keys`], but YaRN's two dimensions stay as they are: gpt-oss was trained so.
+    pub fn from_keys_unrounded(keys: &Keys, base: f32, dims: u32) -> Result<Rope, LoadError> {
+        Rope::scaled(keys, base, dims, false)
+    }
+
+    fn scaled(keys: &Keys, base: f32, dims: u32, rounded: bool) -> Result<Rope, LoadError> {
         let factor = keys.opt_f32("rope.scaling.factor")?.unwrap_or(1.0);
         match keys.opt_string("rope.scaling.type")? {
             None | Some("none") => Ok(Rope::linear(base, dims, 1.0)),
@@ -67,7 +76,7 @@ impl Rope {
                     Yarn {
                         factor: factor.into(),
                         original_context,
-                        rounded: true,
+                        rounded,
                     },
                 ))
             }

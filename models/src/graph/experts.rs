@@ -1,0 +1,160 @@
+//! A router and its experts.
+
+use backend_api::{
+    graph::Symbol,
+    operations::{Gate, Operation, PickMode, Precision, word},
+    types::Type,
+};
+
+use super::{Builder, Content, Id, builder::bits};
+use crate::{
+    error::LoadError,
+    weights::{Linear, Weight, Weights},
+};
+
+/// Weights of n experts side by side: `[K, M, n]` and a bias `[M, n]`, if there is one.
+#[derive(Clone, Copy, Debug)]
+struct Stack {
+    weight: Weight,
+    bias: Option<Weight>,
+}
+
+/// The gate of the experts, with its numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpertGate {
+    /// The function.
+    pub kind: Gate,
+    /// α of the clamped one.
+    pub alpha: f32,
+    /// The clamped one's limit.
+    pub limit: f32,
+}
+
+/// A mixture of experts: a router and n gated feed-forward networks, of which each token takes k.
+pub struct Experts {
+    router: Linear,
+    gate: Stack,
+    up: Stack,
+    down: Stack,
+    used: u32,
+    activation: ExpertGate,
+}
+
+impl Experts {
+    /// `BLOCK.ffn_gate_inp` and `ffn_gate_exps`, `ffn_up_exps`, `ffn_down_exps` of `n` experts with `f` hidden values, of
+    /// which `used` serve a token.
+    pub fn load(
+        weights: &Weights,
+        block: &str,
+        [d, f, n]: [u32; 3],
+        used: u32,
+        activation: ExpertGate,
+    ) -> Result<Experts, LoadError> {
+        let stack = |name: &str, k, m| {
+            let name = format!("{block}.{name}");
+            Ok::<Stack, LoadError>(Stack {
+                weight: weights.matrix(&format!("{name}.weight"), &[k, m, n])?,
+                bias: weights.optional_vector(&format!("{name}.bias"), &[m, n])?,
+            })
+        };
+        Ok(Experts {
+            router: weights.linear(&format!("{block}.ffn_gate_inp"), d, n)?,
+            gate: stack("ffn_gate_exps", d, f)?,
+            up: stack("ffn_up_exps", d, f)?,
+            down: stack("ffn_down_exps", f, d)?,
+            used,
+            activation,
+        })
+    }
+
+    /// x + Σ weight·expert(h) over the k experts with the largest logits, weights by softmax over those; in the place of
+    /// x `[d, T]`.
+    pub fn build(&self, g: &mut Builder, h: Id, x: Id) -> Id {
+        let logits = g.router(h, &self.router);
+        let chosen = g.top_k(logits, self.used);
+        let weights = g.pick(logits, chosen, PickMode::SoftmaxPicked);
+        let hidden = g.gated_expert_product(h, [&self.gate, &self.up], chosen, &self.activation);
+        let outputs = g.expert_product(hidden, &self.down, chosen);
+        g.combine_into(outputs, weights, x);
+        x
+    }
+}
+
+impl Builder<'_> {
+    /// A router's logits `[n, T]`: exact, because a flipped expert costs more than the product.
+    fn router(&mut self, x: Id, router: &Linear) -> Id {
+        let (w, b) = (
+            self.weight(&router.weight),
+            router.bias.as_ref().map(|b| self.weight(b)),
+        );
+        let y = self.activation([router.weight.dims[1], self.tensor(x).dims[1], 1, 1], 1, x);
+        let words = [(word::product::PRECISION, Precision::Exact as u32)];
+        self.emit(Operation::ProductAdd, &[Some(x), Some(w), b, None], y, &words)
+    }
+
+    /// Indices of the k largest of x `[n, T]`: i32 `[k, T]`.
+    fn top_k(&mut self, x: Id, k: u32) -> Id {
+        let (columns, symbol) = (self.tensor(x).dims[1], self.tensor(x).symbol);
+        let symbol = Symbol::from_id(symbol).unwrap_or(Symbol::None);
+        let y = self.push_buffer(Content::Activation, Type::I32, [k, columns, 1, 1], symbol, 1);
+        self.emit(Operation::TopK, &[Some(x)], y, &[])
+    }
+
+    /// Entries of x `[n, T]` by ids `[k, T]`, as `mode` says: `[k, T]`.
+    fn pick(&mut self, x: Id, ids: Id, mode: PickMode) -> Id {
+        let dims = self.tensor(ids).dims;
+        let y = self.activation(dims, 1, x);
+        let words = [(word::pick::MODE, mode as u32), (word::pick::SCALE, bits(1.0))];
+        self.emit(Operation::Pick, &[Some(x), Some(ids)], y, &words)
+    }
+
+    /// gate(Wg·x, Wu·x) of the chosen experts, ids `[k, T]`: `[M, k, T]` of x `[K, T]`.
+    fn gated_expert_product(&mut self, x: Id, [gate, up]: [&Stack; 2], ids: Id, with: &ExpertGate) -> Id {
+        let [k, columns, ..] = self.tensor(ids).dims;
+        let y = self.activation([gate.weight.dims[1], k, columns, 1], 2, x);
+        let x = self.as_one_row(x);
+        let [wg, wu] = [gate, up].map(|stack| Some(self.weight(&stack.weight)));
+        let [bg, bu] = [gate, up].map(|stack| stack.bias.as_ref().map(|b| self.weight(b)));
+        let words = [
+            (word::gated_product::KIND, with.kind as u32),
+            (word::gated_product::ALPHA, bits(with.alpha)),
+            (word::gated_product::LIMIT, bits(with.limit)),
+        ];
+        self.emit(
+            Operation::GatedExpertProduct,
+            &[Some(x), wg, wu, Some(ids), bg, bu],
+            y,
+            &words,
+        )
+    }
+
+    /// W·x + b of the chosen experts: `[M, k, T]` of x `[K, k, T]`.
+    fn expert_product(&mut self, x: Id, stack: &Stack, ids: Id) -> Id {
+        let [_, k, columns, _] = self.tensor(x).dims;
+        let y = self.activation([stack.weight.dims[1], k, columns, 1], 2, x);
+        let w = self.weight(&stack.weight);
+        match stack.bias.as_ref().map(|b| self.weight(b)) {
+            None => self.emit(Operation::ExpertProduct, &[Some(x), Some(w), Some(ids)], y, &[]),
+            Some(b) => self.emit(
+                Operation::ExpertProductAdd,
+                &[Some(x), Some(w), Some(ids), Some(b)],
+                y,
+                &[],
+            ),
+        }
+    }
+
+    /// base + Σ_i weights_i·x_i, of x `[d, k, T]` and weights `[k, T]`, in the place of base `[d, T]`.
+    fn combine_into(&mut self, x: Id, weights: Id, base: Id) {
+        let k = self.tensor(weights).dims[0];
+        let weights = self.heads(weights, 0, k, 1);
+        let base = self.as_one_row(base);
+        self.emit(Operation::Combine, &[Some(x), Some(weights), Some(base)], base, &[]);
+    }
+
+    /// x `[d, T]` as `[d, 1, T]`.
+    fn as_one_row(&mut self, x: Id) -> Id {
+        let d = self.tensor(x).dims[0];
+        self.heads(x, 0, d, 1)
+    }
+}
