@@ -61,6 +61,36 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// An integer from 0.
+    pub fn number(&self, key: &str) -> Result<u32, GgufError> {
+        self.metadata.u32(&self.full(key))
+    }
+
+    /// `a` · `b`, sizes of which `key` is one: it fits i32.
+    pub fn product(&self, key: &str, a: u32, b: u32) -> Result<u32, GgufError> {
+        let product = a.checked_mul(b).filter(|&product| i32::try_from(product).is_ok());
+        product.ok_or_else(|| self.unexpected(key, "a size that fits i32 over all layers"))
+    }
+
+    /// A size for each layer: one number for all, or an array of one each.
+    pub fn sizes(&self, key: &str, layers: u32) -> Result<Vec<u32>, GgufError> {
+        let Some(Value::Array(_)) = self.metadata.get(&self.full(key)) else {
+            return Ok(vec![self.size(key)?; layers as usize]);
+        };
+        let sizes = self.metadata.u32s(&self.full(key))?;
+        let each = sizes.len() == layers as usize && sizes.iter().all(|&size| size > 0);
+        self.require(each, key, "one size a layer, each at least 1")?;
+        Ok(sizes.into_owned())
+    }
+
+    /// A number for each layer; infinite ones too.
+    pub fn per_layer_f32(&self, key: &str, layers: u32) -> Result<&'a [f32], GgufError> {
+        let numbers = self.metadata.f32s(&self.full(key))?;
+        let each = numbers.len() == layers as usize && numbers.iter().all(|number| !number.is_nan());
+        self.require(each, key, "one number a layer")?;
+        Ok(numbers)
+    }
+
     /// How many layers there are: `block_count`. Each has tensors, so a file's tensors bound what is made for the layers.
     pub fn layers(&self) -> Result<u32, GgufError> {
         let key = "block_count";
@@ -123,7 +153,12 @@ impl<'a> Keys<'a> {
 
     /// c of a softcap c·tanh(·/c): a number from 0, and 0 where the key is absent, for none.
     pub fn softcap(&self, key: &str) -> Result<f32, GgufError> {
-        let softcap = self.opt_f32(key)?.unwrap_or(0.0);
+        self.softcap_or(key, 0.0)
+    }
+
+    /// As [`Keys::softcap`], but `usual` where the key is absent.
+    pub fn softcap_or(&self, key: &str, usual: f32) -> Result<f32, GgufError> {
+        let softcap = self.opt_f32(key)?.unwrap_or(usual);
         self.require(softcap >= 0.0, key, "a number from 0")?;
         Ok(softcap)
     }

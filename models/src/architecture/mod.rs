@@ -1,6 +1,7 @@
 //! The architectures: one file each, and their list.
 
 mod gemma3;
+mod gemma3n;
 mod gptoss;
 mod qwen2;
 
@@ -23,7 +24,12 @@ struct Architecture {
 }
 
 /// Every architecture that is served.
-const LIST: &[Architecture] = &[qwen2::ARCHITECTURE, gemma3::ARCHITECTURE, gptoss::ARCHITECTURE];
+const LIST: &[Architecture] = &[
+    qwen2::ARCHITECTURE,
+    gemma3::ARCHITECTURE,
+    gemma3n::ARCHITECTURE,
+    gptoss::ARCHITECTURE,
+];
 
 /// An architecture with its hyper-parameters and weights.
 trait Layers: Send + Sync {

@@ -153,7 +153,7 @@ impl Builder<'_> {
     }
 
     /// x `[d, T]` as `[d, 1, T]`.
-    fn as_one_row(&mut self, x: Id) -> Id {
+    pub fn as_one_row(&mut self, x: Id) -> Id {
         let d = self.tensor(x).dims[0];
         self.heads(x, 0, d, 1)
     }

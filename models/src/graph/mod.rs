@@ -4,6 +4,7 @@ pub mod blocks;
 pub mod builder;
 pub mod experts;
 pub mod rope;
+pub mod streams;
 
 use backend_api::{
     graph::{self as api, Role},
