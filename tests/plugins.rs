@@ -262,9 +262,8 @@ struct Installation {
 
 impl Installation {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tests::installed();
         fs::create_dir(folder.path().join("plugins")).unwrap();
-        fs::copy(tests::host(), folder.path().join("host")).unwrap();
         Installation {
             folder,
             cache: tempfile::tempdir().unwrap(),

@@ -177,9 +177,8 @@ fn what_cannot_be_done_is_a_failure_with_its_reason() {
 
 #[test]
 fn without_any_backend_there_is_a_hint() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tests::installed();
     let program = folder.path().join("host");
-    fs::copy(tests::host(), &program).unwrap();
     let plugins = folder.path().to_str().unwrap();
     let mut command = Command::new(&program);
     command

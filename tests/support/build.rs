@@ -8,6 +8,8 @@ use std::{
     sync::{Mutex, OnceLock, PoisonError},
 };
 
+use tempfile::TempDir;
+
 /// The folder of the running test's profile, such as `target/debug`.
 fn profile_dir() -> PathBuf {
     let test = std::env::current_exe().expect("the test's own path");
@@ -41,6 +43,16 @@ pub fn host() -> PathBuf {
         profile.join("host")
     };
     HOST.get_or_init(build).clone()
+}
+
+/// A folder of its own with `host` in it and nothing else. It is a link: a copy could not be run while another thread, just
+/// starting a process, still holds it open for writing.
+pub fn installed() -> TempDir {
+    let host = host();
+    let folder = host.parent().map(tempfile::tempdir_in).expect("a target folder");
+    let folder = folder.expect("a folder");
+    fs::hard_link(&host, folder.path().join("host")).expect("a link within one file system");
+    folder
 }
 
 /// The shared library of the package in `package_dir` (below the repository's root, not a member of its workspace) with
