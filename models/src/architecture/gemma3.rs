@@ -2,12 +2,12 @@
 
 use backend_api::operations::Gate;
 
-use super::{Architecture, Layers, Loaded, embedding_and_output};
+use super::{Architecture, Layers, Loaded};
 use crate::{
     error::LoadError,
     graph::{
         Builder, CacheLayout,
-        blocks::{Attention, FeedForward},
+        blocks::{Attention, Ends, FeedForward},
         builder::Attend,
         rope::Rope,
     },
@@ -28,13 +28,10 @@ const SCALED_DEPTHS: [u32; 3] = [34, 48, 62];
 const DEPTH_OF_27B: u32 = 62;
 
 struct Gemma3 {
-    embedding: Weight,
+    ends: Ends,
     layers: Vec<Layer>,
-    output_norm: Weight,
-    output: Weight,
     local: Rope,
     global: Rope,
-    epsilon: f32,
     scale: f32,
     softcap: f32,
 }
@@ -60,7 +57,7 @@ fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
     }
     let depth = keys.layers()?;
     let window = keys.size("attention.sliding_window")?;
-    let (embedding, output) = embedding_and_output(weights, d)?;
+    let ends = Ends::load(keys, weights, d)?;
 
     let mut cache = CacheLayout::default();
     let mut layers = Vec::new();
@@ -86,23 +83,14 @@ fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
         head_dim
     };
     let model = Gemma3 {
-        embedding,
+        ends,
         layers,
-        output_norm: weights.vector("output_norm.weight", &[d])?,
-        output,
         local,
         global,
-        epsilon: keys.epsilon("attention.layer_norm_rms_epsilon")?,
         scale: 1.0 / (of_score as f32).sqrt(),
         softcap: keys.softcap("final_logit_softcapping")?,
     };
-    let (vocabulary, context) = (output.dims[1], keys.size("context_length")?);
-    Ok(Loaded {
-        layers: Box::new(model),
-        cache,
-        vocabulary,
-        context,
-    })
+    Loaded::new(keys, cache, model)
 }
 
 /// The rotations of local and of global layers; scaling applies to the global ones alone.
@@ -119,8 +107,12 @@ fn ropes(keys: &Keys, depth: u32, head_dim: u32) -> Result<(Rope, Rope), LoadErr
 }
 
 impl Layers for Gemma3 {
+    fn ends(&self) -> &Ends {
+        &self.ends
+    }
+
     fn build(&self, g: &mut Builder) {
-        let mut x = g.embed(&self.embedding, (self.embedding.dims[0] as f32).sqrt());
+        let mut x = g.embed(&self.ends.embedding, (self.ends.embedding.dims[0] as f32).sqrt());
         for (i, layer) in self.layers.iter().enumerate() {
             g.layer(Some(i));
             let last = i + 1 == self.layers.len();
@@ -137,18 +129,16 @@ impl Layers for Gemma3 {
                 sinks: None,
             };
 
-            let h = g.rms_norm(x, Some(&layer.attn_norm), self.epsilon);
-            let a = layer.attention.build(g, h, rope, self.epsilon, &attend, last);
+            let h = g.rms_norm(x, Some(&layer.attn_norm), self.ends.epsilon);
+            let a = layer.attention.build(g, h, rope, self.ends.epsilon, &attend, last);
             let a = g.linear(a, &layer.attention.output);
             x = if last { g.wanted(x) } else { x };
-            x = g.norm_add(a, &layer.post_attention_norm, x, self.epsilon);
-            let h = g.rms_norm(x, Some(&layer.ffn_norm), self.epsilon);
+            x = g.norm_add(a, &layer.post_attention_norm, x, self.ends.epsilon);
+            let h = g.rms_norm(x, Some(&layer.ffn_norm), self.ends.epsilon);
             let f = layer.ffn.build(g, h, Gate::GeluTanh);
             let f = g.linear(f, &layer.ffn.down);
-            x = g.norm_add(f, &layer.post_ffw_norm, x, self.epsilon);
+            x = g.norm_add(f, &layer.post_ffw_norm, x, self.ends.epsilon);
         }
-        g.layer(None);
-        let h = g.rms_norm(x, Some(&self.output_norm), self.epsilon);
-        g.logits(h, &self.output, self.softcap);
+        self.ends.logits(g, x, self.softcap);
     }
 }

@@ -3,10 +3,10 @@
 
 use backend_api::operations::{Gate, Precision, UnaryKind};
 
-use super::{Architecture, Layers, Loaded, embedding_and_output};
+use super::{Architecture, Layers, Loaded};
 use crate::{
     error::LoadError,
-    graph::{Builder, CacheLayout, Id, Part, builder::Attend, rope::Rope, streams::Mixing},
+    graph::{Builder, CacheLayout, Id, Part, blocks::Ends, builder::Attend, rope::Rope, streams::Mixing},
     keys::{Heads, Keys},
     weights::{Linear, Weight, Weights},
 };
@@ -23,13 +23,10 @@ const FLOOR: f32 = 1e-5;
 const SOFTCAP: f32 = 30.0;
 
 struct Gemma3n {
-    embedding: Weight,
+    ends: Ends,
     layers: Vec<Layer>,
-    output_norm: Weight,
-    output: Weight,
     local: Rope,
     global: Rope,
-    epsilon: f32,
     softcap: f32,
     heads: Heads,
     /// n: streams a token.
@@ -102,17 +99,15 @@ fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
         streams,
         per_layer,
     };
-    let (embedding, output) = embedding_and_output(weights, d)?;
+    let ends = Ends::load(keys, weights, d)?;
     let (layers, cache) = layers(keys, weights, &sizes, depth)?;
 
     let own = keys.product("embedding_length_per_layer_input", per_layer, depth)?;
     let own_rows = weights.rows("per_layer_token_embd.weight")?;
     let stack = |name: &str| weights.matrix(name, &[d, d, streams - 1]);
     let model = Gemma3n {
-        embedding,
+        ends,
         layers,
-        output_norm: weights.vector("output_norm.weight", &[d])?,
-        output,
         local: Rope::linear(
             keys.rope_base(&["rope.freq_base_swa", "rope.local.freq_base"], 10_000.0)?,
             heads.head_dim,
@@ -123,7 +118,6 @@ fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
             keys.rope_base(&["rope.freq_base", "rope.global.freq_base"], 1e6)?,
             heads.head_dim,
         )?,
-        epsilon: keys.epsilon("attention.layer_norm_rms_epsilon")?,
         softcap: keys.softcap_or("final_logit_softcapping", SOFTCAP)?,
         heads,
         streams,
@@ -134,13 +128,7 @@ fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
         per_layer_model_proj: weights.matrix("per_layer_model_proj.weight", &[d, own])?,
         per_layer_proj_norm: weights.vector("per_layer_proj_norm.weight", &[per_layer])?,
     };
-    let (vocabulary, context) = (output.dims[1], keys.size("context_length")?);
-    Ok(Loaded {
-        layers: Box::new(model),
-        cache,
-        vocabulary,
-        context,
-    })
+    Loaded::new(keys, cache, model)
 }
 
 /// n and a: backends combine up to 8 streams.
@@ -259,6 +247,10 @@ impl Layer {
 }
 
 impl Layers for Gemma3n {
+    fn ends(&self) -> &Ends {
+        &self.ends
+    }
+
     fn build(&self, g: &mut Builder) {
         let mut h = self.begin(g);
         let mut own = self.per_layer_inputs(g, h);
@@ -268,21 +260,20 @@ impl Layers for Gemma3n {
         }
         g.layer(None);
         let y = self.collapse(g, h);
-        let y = g.rms_norm(y, Some(&self.output_norm), self.epsilon);
-        g.logits(y, &self.output, self.softcap);
+        self.ends.logits(g, y, self.softcap);
     }
 }
 
 impl Gemma3n {
     fn d(&self) -> f32 {
-        self.embedding.dims[0] as f32
+        self.ends.embedding.dims[0] as f32
     }
 
     /// Stream 0 is the embedding·√d, stream k altup_proj_k of it, rescaled to its size: `[d, n, T]`.
     fn begin(&self, g: &mut Builder) -> Id {
-        let h = g.token_streams(self.embedding.dims[0], self.streams);
+        let h = g.token_streams(self.ends.embedding.dims[0], self.streams);
         let x = g.stream(h, 0);
-        g.embed_into(&self.embedding, self.d().sqrt(), x);
+        g.embed_into(&self.ends.embedding, self.d().sqrt(), x);
         for k in 1..self.streams {
             let y = g.stream(h, k);
             g.stacked_product_into(x, &self.altup_proj, k - 1, y);
@@ -299,7 +290,7 @@ impl Gemma3n {
         let projected = g.product(x, &self.per_layer_model_proj, Precision::OfType);
         let projected = g.heads(projected, 0, p, depth);
         // 1/√d before the norm is d times its ε
-        let normed = g.rms_norm(projected, Some(&self.per_layer_proj_norm), self.epsilon * self.d());
+        let normed = g.rms_norm(projected, Some(&self.per_layer_proj_norm), self.ends.epsilon * self.d());
         let embedded = g.embed(&self.per_layer_token_embd, (p as f32).sqrt());
         let embedded = g.heads(embedded, 0, p, depth);
         g.add(normed, embedded, 0.5f32.sqrt(), 1.0)
@@ -310,7 +301,7 @@ impl Gemma3n {
         let last = i + 1 == self.layers.len();
         let mut pred = self.predict(g, layer, h);
         let mut active = g.stream(pred, self.active);
-        let mut normed = g.rms_norm(active, Some(&layer.attn_norm), self.epsilon);
+        let mut normed = g.rms_norm(active, Some(&layer.attn_norm), self.ends.epsilon);
         self.store(g, i, layer, normed);
         if last {
             (pred, normed, *own) = (g.wanted_streams(pred), g.wanted(normed), g.wanted_streams(*own));
@@ -327,7 +318,7 @@ impl Gemma3n {
     fn predict(&self, g: &mut Builder, layer: &Layer, h: Id) -> Id {
         let active = g.stream(h, self.active);
         let mixing = layer.mixing(&layer.altup_predict_coef);
-        let c = g.mix_coefficients(active, &mixing, self.epsilon, 1.0 / self.d(), self.streams);
+        let c = g.mix_coefficients(active, &mixing, self.ends.epsilon, 1.0 / self.d(), self.streams);
         let pred = g.another(h);
         g.combine(h, Some(c), h, 0.0, pred)
     }
@@ -349,8 +340,8 @@ impl Gemma3n {
             g.heads(both, 0, head_dim, kv_heads),
             g.heads(both, kv_heads * head_dim, head_dim, kv_heads),
         );
-        let k = g.norm_rope(k, &kv.k_norm, self.epsilon, self.rope(layer));
-        let v = g.rms_norm(v, None, self.epsilon);
+        let k = g.norm_rope(k, &kv.k_norm, self.ends.epsilon, self.rope(layer));
+        let v = g.rms_norm(v, None, self.ends.epsilon);
         g.cache_store(i, Part::Keys, k);
         g.cache_store(i, Part::Values, v);
     }
@@ -360,11 +351,11 @@ impl Gemma3n {
         let Heads { heads, head_dim, .. } = self.heads;
         let low = g.product(normed, &layer.laurel_l, Precision::OfType);
         let low = g.product(low, &layer.laurel_r, Precision::OfType);
-        let laurel = g.norm_add_onto(low, &layer.laurel_post_norm, normed, self.epsilon);
+        let laurel = g.norm_add_onto(low, &layer.laurel_post_norm, normed, self.ends.epsilon);
 
         let q = g.linear(normed, &layer.q);
         let q = g.heads(q, 0, head_dim, heads);
-        let q = g.norm_rope(q, &layer.q_norm, self.epsilon, self.rope(layer));
+        let q = g.norm_rope(q, &layer.q_norm, self.ends.epsilon, self.rope(layer));
         let attend = Attend {
             layer: layer.cache,
             scale: 1.0,
@@ -375,13 +366,13 @@ impl Gemma3n {
         let a = g.attention(q, &attend);
         let a = g.flat(a);
         let a = g.linear(a, &layer.attn_output);
-        let z = g.norm_add_onto(a, &layer.post_attention_norm, active, self.epsilon);
+        let z = g.norm_add_onto(a, &layer.post_attention_norm, active, self.ends.epsilon);
         g.add(z, laurel, 0.5f32.sqrt(), 1.0)
     }
 
     /// z + rms(down(gelu(gate) ⊙ up))·post_ffw_norm, the gate sparse where the layer says so; in z's place.
     fn feed_forward(&self, g: &mut Builder, layer: &Layer, z: Id) -> Id {
-        let h = g.rms_norm(z, Some(&layer.ffn_norm), self.epsilon);
+        let h = g.rms_norm(z, Some(&layer.ffn_norm), self.ends.epsilon);
         let f = layer.gate.weight.dims[1];
         let hidden = match layer.sparsity {
             None => g.gated_product(h, &layer.gate, &layer.up, Gate::GeluTanh),
@@ -393,13 +384,13 @@ impl Gemma3n {
             }
         };
         let out = g.linear(hidden, &layer.down);
-        g.norm_add(out, &layer.post_ffw_norm, z, self.epsilon)
+        g.norm_add(out, &layer.post_ffw_norm, z, self.ends.epsilon)
     }
 
     /// new_j = pred_j + (result − active)·(C_j + 1), in the predictions' place.
     fn correct(&self, g: &mut Builder, layer: &Layer, pred: Id, active: Id, result: Id) -> Id {
         let mixing = layer.mixing(&layer.altup_correct_coef);
-        let c = g.mix_coefficients(result, &mixing, self.epsilon, 1.0 / self.d(), 1);
+        let c = g.mix_coefficients(result, &mixing, self.ends.epsilon, 1.0 / self.d(), 1);
         let innovation = g.difference(result, active);
         let innovation = g.as_one_row(innovation);
         g.combine(innovation, Some(c), pred, 1.0, pred)
@@ -414,7 +405,7 @@ impl Gemma3n {
         let y = g.gated(y, own, Gate::GeluTanh);
         let y = g.product(y, &layer.proj, Precision::OfType);
         let (y, others) = (g.as_one_row(y), g.streams(h, 1, self.streams - 1));
-        g.norm_add(y, &layer.post_norm, others, self.epsilon);
+        g.norm_add(y, &layer.post_norm, others, self.ends.epsilon);
     }
 
     /// The mean of stream 0 and the others through altup_unembd_proj, rescaled to its size: `[d, R]`.

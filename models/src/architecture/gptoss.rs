@@ -2,12 +2,12 @@
 
 use backend_api::operations::Gate;
 
-use super::{Architecture, Layers, Loaded, embedding_and_output};
+use super::{Architecture, Layers, Loaded};
 use crate::{
     error::LoadError,
     graph::{
         Builder, CacheLayout,
-        blocks::Attention,
+        blocks::{Attention, Ends},
         builder::Attend,
         experts::{ExpertGate, Experts},
         rope::Rope,
@@ -28,12 +28,9 @@ const GATE: ExpertGate = ExpertGate {
 };
 
 struct GptOss {
-    embedding: Weight,
+    ends: Ends,
     layers: Vec<Layer>,
-    output_norm: Weight,
-    output: Weight,
     rope: Rope,
-    epsilon: f32,
 }
 
 struct Layer {
@@ -51,7 +48,7 @@ fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
     let heads = keys.heads(d, None)?;
     let window = keys.size("attention.sliding_window")?;
     let base = keys.rope_base(&["rope.freq_base"], 150_000.0)?;
-    let (embedding, output) = embedding_and_output(weights, d)?;
+    let ends = Ends::load(keys, weights, d)?;
 
     let mut cache = CacheLayout::default();
     let mut layers = Vec::new();
@@ -69,25 +66,20 @@ fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
         });
     }
     let model = GptOss {
-        embedding,
+        ends,
         layers,
-        output_norm: weights.vector("output_norm.weight", &[d])?,
-        output,
         rope: Rope::from_keys_unrounded(keys, base, heads.head_dim)?,
-        epsilon: keys.epsilon("attention.layer_norm_rms_epsilon")?,
     };
-    let (vocabulary, context) = (output.dims[1], keys.size("context_length")?);
-    Ok(Loaded {
-        layers: Box::new(model),
-        cache,
-        vocabulary,
-        context,
-    })
+    Loaded::new(keys, cache, model)
 }
 
 impl Layers for GptOss {
+    fn ends(&self) -> &Ends {
+        &self.ends
+    }
+
     fn build(&self, g: &mut Builder) {
-        let mut x = g.embed(&self.embedding, 1.0);
+        let mut x = g.embed(&self.ends.embedding, 1.0);
         for (i, layer) in self.layers.iter().enumerate() {
             g.layer(Some(i));
             let last = i + 1 == self.layers.len();
@@ -98,15 +90,15 @@ impl Layers for GptOss {
                 window: layer.window,
                 sinks: Some(g.weight(&layer.sinks)),
             };
-            let h = g.rms_norm(x, Some(&layer.attn_norm), self.epsilon);
-            let a = layer.attention.build(g, h, &self.rope, self.epsilon, &attend, last);
+            let h = g.rms_norm(x, Some(&layer.attn_norm), self.ends.epsilon);
+            let a = layer
+                .attention
+                .build(g, h, &self.rope, self.ends.epsilon, &attend, last);
             x = if last { g.wanted(x) } else { x };
             x = g.product_add(a, &layer.attention.output, Some(x));
-            let h = g.rms_norm(x, Some(&layer.post_attention_norm), self.epsilon);
+            let h = g.rms_norm(x, Some(&layer.post_attention_norm), self.ends.epsilon);
             x = layer.experts.build(g, h, x);
         }
-        g.layer(None);
-        let h = g.rms_norm(x, Some(&self.output_norm), self.epsilon);
-        g.logits(h, &self.output, 0.0);
+        self.ends.logits(g, x, 0.0);
     }
 }

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use crate::{
     error::LoadError,
     gguf::Gguf,
-    graph::{Builder, CacheLayout, Graph, Shape},
+    graph::{Builder, CacheLayout, Graph, Shape, blocks::Ends},
     keys::Keys,
-    weights::{Weight, Weights},
+    weights::Weights,
 };
 
 /// What an architecture's file hands out.
@@ -33,6 +33,9 @@ const LIST: &[Architecture] = &[
 
 /// An architecture with its hyper-parameters and weights.
 trait Layers: Send + Sync {
+    /// What stands before and after the layers.
+    fn ends(&self) -> &Ends;
+
     /// Adds all operations, from the embedding to the logits.
     fn build(&self, g: &mut Builder);
 }
@@ -43,6 +46,17 @@ struct Loaded {
     cache: CacheLayout,
     vocabulary: u32,
     context: u32,
+}
+
+impl Loaded {
+    fn new(keys: &Keys, cache: CacheLayout, layers: impl Layers + 'static) -> Result<Loaded, LoadError> {
+        Ok(Loaded {
+            cache,
+            vocabulary: layers.ends().vocabulary(),
+            context: keys.size("context_length")?,
+            layers: Box::new(layers),
+        })
+    }
 }
 
 /// A model whose file was checked: every key and tensor that its architecture needs is there.
@@ -105,18 +119,4 @@ impl Model {
 /// The names of all architectures that are served.
 pub fn known() -> Vec<&'static str> {
     LIST.iter().flat_map(|a| a.names).copied().collect()
-}
-
-/// The token embedding `[d, V]`, V from the tensor itself, and the output projection: the same tensor where the file has
-/// no `output.weight`.
-fn embedding_and_output(weights: &Weights, d: u32) -> Result<(Weight, Weight), LoadError> {
-    let vocabulary = weights.rows("token_embd.weight")?;
-    let embedding = weights.matrix("token_embd.weight", &[d, vocabulary])?;
-    let tied = !weights.has("output.weight");
-    let output = if tied {
-        embedding
-    } else {
-        weights.matrix("output.weight", &[d, vocabulary])?
-    };
-    Ok((embedding, output))
 }

@@ -2,12 +2,12 @@
 
 use backend_api::operations::Gate;
 
-use super::{Architecture, Layers, Loaded, embedding_and_output};
+use super::{Architecture, Layers, Loaded};
 use crate::{
     error::LoadError,
     graph::{
         Builder, CacheLayout,
-        blocks::{Attention, FeedForward},
+        blocks::{Attention, Ends, FeedForward},
         builder::Attend,
         rope::Rope,
     },
@@ -21,12 +21,9 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
 };
 
 struct Qwen2 {
-    embedding: Weight,
+    ends: Ends,
     layers: Vec<Layer>,
-    output_norm: Weight,
-    output: Weight,
     rope: Rope,
-    epsilon: f32,
 }
 
 struct Layer {
@@ -40,7 +37,7 @@ fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
     let (d, f) = (keys.size("embedding_length")?, keys.size("feed_forward_length")?);
     let heads = keys.heads(d, None)?;
     let base = keys.rope_base(&["rope.freq_base"], 10_000.0)?;
-    let (embedding, output) = embedding_and_output(weights, d)?;
+    let ends = Ends::load(keys, weights, d)?;
 
     let mut cache = CacheLayout::default();
     let mut layers = Vec::new();
@@ -55,25 +52,20 @@ fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
         });
     }
     let model = Qwen2 {
-        embedding,
+        ends,
         layers,
-        output_norm: weights.vector("output_norm.weight", &[d])?,
-        output,
         rope: Rope::from_keys(keys, base, heads.head_dim)?,
-        epsilon: keys.epsilon("attention.layer_norm_rms_epsilon")?,
     };
-    let (vocabulary, context) = (output.dims[1], keys.size("context_length")?);
-    Ok(Loaded {
-        layers: Box::new(model),
-        cache,
-        vocabulary,
-        context,
-    })
+    Loaded::new(keys, cache, model)
 }
 
 impl Layers for Qwen2 {
+    fn ends(&self) -> &Ends {
+        &self.ends
+    }
+
     fn build(&self, g: &mut Builder) {
-        let mut x = g.embed(&self.embedding, 1.0);
+        let mut x = g.embed(&self.ends.embedding, 1.0);
         for (i, layer) in self.layers.iter().enumerate() {
             g.layer(Some(i));
             let last = i + 1 == self.layers.len();
@@ -86,16 +78,16 @@ impl Layers for Qwen2 {
                 sinks: None,
             };
 
-            let h = g.rms_norm(x, Some(&layer.attn_norm), self.epsilon);
-            let a = layer.attention.build(g, h, &self.rope, self.epsilon, &attend, last);
+            let h = g.rms_norm(x, Some(&layer.attn_norm), self.ends.epsilon);
+            let a = layer
+                .attention
+                .build(g, h, &self.rope, self.ends.epsilon, &attend, last);
             x = if last { g.wanted(x) } else { x };
             x = g.product_add(a, &layer.attention.output, Some(x));
-            let h = g.rms_norm(x, Some(&layer.ffn_norm), self.epsilon);
+            let h = g.rms_norm(x, Some(&layer.ffn_norm), self.ends.epsilon);
             let f = layer.ffn.build(g, h, Gate::Silu);
             x = g.product_add(f, &layer.ffn.down, Some(x));
         }
-        g.layer(None);
-        let h = g.rms_norm(x, Some(&self.output_norm), self.epsilon);
-        g.logits(h, &self.output, 0.0);
+        self.ends.logits(g, x, 0.0);
     }
 }

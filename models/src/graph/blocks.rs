@@ -9,9 +9,50 @@ use super::{
 };
 use crate::{
     error::LoadError,
-    keys::Heads,
+    keys::{Heads, Keys},
     weights::{Linear, Weight, Weights},
 };
+
+/// What stands before and after the layers: the token embedding, the last norm and the output projection.
+pub struct Ends {
+    /// `[d, V]`.
+    pub embedding: Weight,
+    output_norm: Weight,
+    /// `[d, V]`: the embedding itself where the file has no `output.weight`.
+    output: Weight,
+    /// ε of every norm.
+    pub epsilon: f32,
+}
+
+impl Ends {
+    /// `token_embd`, whose tensor alone tells V, `output_norm` and `output` of a model with `d` values a token.
+    pub fn load(keys: &Keys, weights: &Weights, d: u32) -> Result<Ends, LoadError> {
+        let vocabulary = weights.rows("token_embd.weight")?;
+        let embedding = weights.matrix("token_embd.weight", &[d, vocabulary])?;
+        let output = match weights.has("output.weight") {
+            true => weights.matrix("output.weight", &[d, vocabulary])?,
+            false => embedding,
+        };
+        Ok(Ends {
+            embedding,
+            output_norm: weights.vector("output_norm.weight", &[d])?,
+            output,
+            epsilon: keys.epsilon("attention.layer_norm_rms_epsilon")?,
+        })
+    }
+
+    /// V: how many tokens there are.
+    pub fn vocabulary(&self) -> u32 {
+        self.output.dims[1]
+    }
+
+    /// The logits of x `[d, R]`, softcapped where c = `softcap` is above 0. The last call of a model.
+    pub fn logits(&self, g: &mut Builder, x: Id, softcap: f32) {
+        g.layer(None);
+        let h = g.rms_norm(x, Some(&self.output_norm), self.epsilon);
+        g.logits(h, &self.output, softcap);
+    }
+}
 
 /// The weights of a layer's attention.
 pub struct Attention {
