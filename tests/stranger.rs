@@ -1,17 +1,17 @@
 //! A stranger's backend, built from `backend-api` alone and dropped into a folder: models run on it, what it refuses runs
 //! on the CPU, and all of that is said.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::fs;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tests::{Fixture, Logits, command, cpu_backend, json};
 
 /// A folder with the slow backend and the CPU's.
 fn plugins() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let cpu = tests::host().with_file_name("libbackend_cpu.so");
     fs::copy(tests::build("tests/slow-backend", &[]), folder.path().join("slow.so")).unwrap();
-    fs::copy(cpu, folder.path().join("cpu.so")).unwrap();
+    fs::copy(cpu_backend(), folder.path().join("cpu.so")).unwrap();
     folder
 }
 
@@ -22,8 +22,8 @@ struct Ran {
 }
 
 fn host(plugins: &TempDir, arguments: &[&str]) -> Ran {
-    let mut command = Command::new(tests::host());
-    command.args(arguments).arg("--plugins").arg(plugins.path());
+    let mut command = command(arguments);
+    command.arg("--plugins").arg(plugins.path());
     let output = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Ran {
@@ -89,74 +89,25 @@ fn without_fallback_nothing_runs_elsewhere() {
 #[test]
 fn its_exact_path_gives_the_reference_logits() {
     let plugins = plugins();
-    let fixtures = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures"));
-    let facts: Value = serde_json::from_slice(&fs::read(fixtures.join("qwen2-f32.json")).unwrap()).unwrap();
-    let tokens: Vec<String> = facts["prompt_tokens"].as_array().unwrap()[..24]
-        .iter()
-        .map(Value::to_string)
-        .collect();
-    let output = plugins.path().join("logits.safetensors");
-    let ran = host(
-        &plugins,
-        &[
-            "logits",
-            EXACT,
-            "--tokens",
-            &tokens.join(" "),
-            "--output",
-            output.to_str().unwrap(),
-            "--backend",
-            "slow",
-            "--kv-type",
-            "f32",
-            "--batch-size",
-            "5",
-        ],
-    );
+    let fixture = Fixture::named("qwen2-f32");
+    let prompt = &fixture.prompt()[..8];
+    let ids: Vec<String> = prompt.iter().map(u32::to_string).collect();
+    let (ids, file) = (ids.join(" "), plugins.path().join("logits.safetensors"));
+    let mut arguments = vec!["logits", EXACT, "--tokens", &ids, "--output", file.to_str().unwrap()];
+    arguments.extend("--backend slow --kv-type f32 --batch-size 5".split(' '));
+    let ran = host(&plugins, &arguments);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    let [ours, reference] =
-        [output, fixtures.join("qwen2-f32.safetensors")].map(|path| logits(&fs::read(path).unwrap()));
-    let error = mean_row_error(&ours, &reference, 2048);
+
+    let mut reference = fixture.logits();
+    reference.0.truncate(prompt.len());
+    let error = Logits::read(&file).error_from(&reference);
     assert!(error <= 1e-6, "{error:e}");
-}
-
-fn logits(file: &[u8]) -> Vec<f64> {
-    let tensors = safetensors::SafeTensors::deserialize(file).unwrap();
-    let bytes = tensors.tensor("logits").unwrap().data();
-    bytes
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes(b.try_into().unwrap()).into())
-        .collect()
-}
-
-/// Σ(a−b)²/Σb² of each row, mean over the rows of `a`.
-fn mean_row_error(a: &[f64], b: &[f64], row: usize) -> f64 {
-    let errors: Vec<f64> = a
-        .chunks_exact(row)
-        .zip(b.chunks_exact(row))
-        .map(|(a, b)| {
-            let difference: f64 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
-            difference / b.iter().map(|b| b.powi(2)).sum::<f64>()
-        })
-        .collect();
-    errors.iter().sum::<f64>() / errors.len() as f64
 }
 
 #[test]
 fn the_conformance_suite_shows_its_gaps_as_refusals() {
     let library = tests::build("tests/slow-backend", &[]);
-    let output = Command::new(tests::host())
-        .args(["check", "--json"])
-        .arg(library)
-        .output()
-        .unwrap();
-    assert_eq!(
-        output.status.code(),
-        Some(0),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report = json(&mut command(&["check", "--json", library.to_str().unwrap()]));
     assert_eq!(report["failed"], 0);
     let row = |operation: &str, ty: &str| {
         let table = report["table"].as_array().unwrap();

@@ -93,9 +93,8 @@ impl<'a> Weights<'a> {
     }
 
     fn find(&self, name: &str, dims: &[u32]) -> Result<(usize, &'a TensorInfo), LoadError> {
-        let info = self.file.tensor(name).ok_or_else(|| self.missing(name, shape(dims)))?;
-        let index = self.file.tensors().iter().position(|tensor| std::ptr::eq(tensor, info));
-        let index = index.ok_or_else(|| self.missing(name, shape(dims)))?;
+        let index = self.file.index(name).ok_or_else(|| self.missing(name, shape(dims)))?;
+        let info = &self.file.tensors()[index];
         if info.dims == padded(dims).map(u64::from) {
             Ok((index, info))
         } else {

@@ -95,7 +95,12 @@ impl Gguf {
 
     /// The tensor called `name`.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
-        self.by_name.get(name).map(|&index| &self.tensors[index])
+        self.index(name).map(|index| &self.tensors[index])
+    }
+
+    /// Where the tensor called `name` stands among [`Gguf::tensors`].
+    pub fn index(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
     }
 
     /// The files: one, or the parts in order.

@@ -245,18 +245,24 @@ impl<'a> Builder<'a> {
     pub fn rows(&mut self, table: Id, ids: Id, scale: f32) -> Id {
         let dims = [self.tensor(table).dims[0], self.tensor(ids).dims[0], 1, 1];
         let y = self.activation(dims, 1, ids);
-        self.emit(
-            Operation::Rows,
-            &[Some(table), Some(ids)],
-            y,
-            &[(word::rows::SCALE, scale.to_bits())],
-        )
+        self.rows_into(table, ids, scale, y)
+    }
+
+    fn rows_into(&mut self, table: Id, ids: Id, scale: f32, y: Id) -> Id {
+        let words = [(word::rows::SCALE, scale.to_bits())];
+        self.emit(Operation::Rows, &[Some(table), Some(ids)], y, &words)
     }
 
     /// scale · the embeddings of this step's tokens: `[d, T]`.
     pub fn embed(&mut self, table: &Weight, scale: f32) -> Id {
         let (table, tokens) = (self.weight(table), self.input(Input::Tokens));
         self.rows(table, tokens, scale)
+    }
+
+    /// As [`Builder::embed`], written to y `[d, T]`.
+    pub fn embed_into(&mut self, table: &Weight, scale: f32, y: Id) {
+        let (table, tokens) = (self.weight(table), self.input(Input::Tokens));
+        self.rows_into(table, tokens, scale, y);
     }
 
     /// The columns of x `[d, T]` whose logits are wanted: `[d, R]`.
@@ -326,14 +332,19 @@ impl<'a> Builder<'a> {
 
     /// r + rms(x)·w, in r's place.
     pub fn norm_add(&mut self, x: Id, w: &Weight, r: Id, epsilon: f32) -> Id {
+        self.norm_add_into(x, w, r, epsilon, r)
+    }
+
+    /// r + rms(x)·w, in x's place: r stays as it is.
+    pub fn norm_add_onto(&mut self, x: Id, w: &Weight, r: Id, epsilon: f32) -> Id {
+        self.norm_add_into(x, w, r, epsilon, x)
+    }
+
+    fn norm_add_into(&mut self, x: Id, w: &Weight, r: Id, epsilon: f32, y: Id) -> Id {
         let w = self.weight(w);
         // both words have the same place in the two operations
-        self.emit(
-            Operation::NormAdd,
-            &[Some(x), Some(w), Some(r)],
-            r,
-            &[(word::rms_norm::EPSILON, epsilon.to_bits())],
-        )
+        let words = [(word::rms_norm::EPSILON, epsilon.to_bits())];
+        self.emit(Operation::NormAdd, &[Some(x), Some(w), Some(r)], y, &words)
     }
 
     /// The positions of x's columns.

@@ -77,17 +77,6 @@ impl Builder<'_> {
         self.heads(wanted, 0, d, n)
     }
 
-    /// scale · the embeddings of this step's tokens, written to y `[d, T]`.
-    pub fn embed_into(&mut self, table: &Weight, scale: f32, y: Id) {
-        let (table, tokens) = (self.weight(table), self.input(Input::Tokens));
-        self.emit(
-            Operation::Rows,
-            &[Some(table), Some(tokens)],
-            y,
-            &[(word::rows::SCALE, bits(scale))],
-        );
-    }
-
     /// Matrix k of a stack `[K, M, n]` times x `[K, T]`, written to y `[M, T]`.
     pub fn stacked_product_into(&mut self, x: Id, stack: &Weight, k: u32, y: Id) {
         let whole = self.weight(stack);
@@ -143,17 +132,6 @@ impl Builder<'_> {
             &[Some(x), Some(to)],
             x,
             &[(word::rms_match::FLOOR, bits(floor))],
-        )
-    }
-
-    /// r + rms(x)·w, in x's place: r stays as it is.
-    pub fn norm_add_onto(&mut self, x: Id, w: &Weight, r: Id, epsilon: f32) -> Id {
-        let w = self.weight(w);
-        self.emit(
-            Operation::NormAdd,
-            &[Some(x), Some(w), Some(r)],
-            x,
-            &[(word::rms_norm::EPSILON, bits(epsilon))],
         )
     }
 
