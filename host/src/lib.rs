@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod cli;
 pub mod commands;
+pub mod conversation;
 pub mod environment;
 pub mod execution;
 pub mod generation;
@@ -10,6 +11,7 @@ pub mod log;
 pub mod model;
 pub mod plugins;
 pub mod progress;
+pub mod reply;
 pub mod sampling;
 pub mod setup;
 pub mod stop;

@@ -7,26 +7,18 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use models::{
-    template::Prompt,
-    tokenizer::{Special, Tokenizer},
-};
 use serde::Serialize;
-use serde_json::json;
 
 use super::tokenize::read_input;
 use crate::{
     cli::RunArgs,
-    generation::{Answer, Finish, Generation, Session},
+    conversation::{Conversation, Options, Turn},
+    generation::{Finish, Session},
     model::{EMBEDDED, LoadedModel, open_file},
     progress::Waiting,
-    sampling::{Sampler, SamplingOptions},
+    sampling::SamplingOptions,
     setup::{self, Running},
-    stop::StopStrings,
 };
-
-/// An answer without a limit still ends after so many contexts, as Ollama has it.
-const LONGEST_IN_CONTEXTS: usize = 10;
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -50,11 +42,10 @@ struct Timings {
 /// Answers the prompt. The answer alone goes to `out`.
 pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let text = prompt_text(args)?;
-    let sampler = Sampler::new(SamplingOptions::from(&args.sampling))?;
     let start = Instant::now();
     let waiting = Waiting::new(format!("loading {}", args.model.as_deref().unwrap_or(EMBEDDED)));
     let model = LoadedModel::open(args.model.as_deref())?;
-    let tokens = prompt_tokens(&model, args, &text)?;
+    check(&model, args)?;
     let running = setup::start(&model, &args.engine.request(1))?;
     drop(waiting);
     let load = start.elapsed();
@@ -65,29 +56,21 @@ pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         devices,
         context,
     } = running;
-    let mut session = Session::new(engine, context, (!args.no_shift).then_some(args.keep));
-    let longest = LONGEST_IN_CONTEXTS * context as usize;
-    let generation = Generation {
-        tokenizer: &model.tokenizer,
-        sampler,
-        stops: StopStrings::new(&args.stop),
-        limit: usize::try_from(args.predict).map_or(longest, |limit| limit.min(longest)),
-        ignore_end: args.ignore_eos,
-    };
-    let mut answer_text = String::new();
-    let answer = generation.run(&mut session, &tokens, &mut |piece| {
-        if args.json {
-            answer_text.push_str(piece);
-            return Ok(());
+    let session = Session::new(engine, context, (!args.no_shift).then_some(args.keep));
+    let mut conversation = Conversation::new(&model, session, options(args));
+    let turn = conversation.say(&text, &mut |piece| {
+        if !args.json {
+            out.write_all(piece.text.as_bytes())?;
+            out.flush()?;
         }
-        out.write_all(piece.as_bytes())?;
-        out.flush()
+        Ok(())
     })?;
+    let answer = &turn.answer;
     if args.json {
         let report = Report {
-            text: &answer_text,
+            text: &turn.reply.content,
             tokens: &answer.tokens,
-            prompt_tokens: tokens.len(),
+            prompt_tokens: turn.prompt_tokens,
             generated: answer.tokens.len(),
             finish: answer.finish,
             timings: Timings {
@@ -102,7 +85,7 @@ pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     }
     writeln!(out)?;
     if args.stats {
-        print_stats(&mut session, &answer, tokens.len(), load, &devices)?;
+        print_stats(conversation.session(), &turn, load, &devices)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -136,63 +119,36 @@ fn prompt_text(args: &RunArgs) -> anyhow::Result<String> {
     }
 }
 
-/// The prompt as the model wants it: through its chat template, or as it is.
-fn prompt_tokens(model: &LoadedModel, args: &RunArgs, text: &str) -> anyhow::Result<Vec<u32>> {
-    let rendered = match &model.template {
-        Some(template) if !args.raw => {
-            let system = args
-                .system
-                .iter()
-                .map(|text| json!({"role": "system", "content": text}));
-            let messages: Vec<_> = system.chain([json!({"role": "user", "content": text})]).collect();
-            let piece = |token: Option<u32>| token.and_then(|t| model.tokenizer.piece_escaped(t).ok());
-            let (bos, eos) = (piece(model.tokenizer.bos()), piece(model.tokenizer.eos()));
-            template.render(&Prompt {
-                messages: &messages,
-                tools: None,
-                bos_token: bos.as_deref(),
-                eos_token: eos.as_deref(),
-                add_generation_prompt: true,
-                extra: None,
-                now: None,
-            })?
-        }
-        _ if args.system.is_some() => bail!("--system: {} has no chat template to put it into", model.file.name()),
-        None if !args.raw => {
-            tracing::warn!(
-                "{} has no chat template: the prompt is continued as it is",
-                model.file.name()
-            );
-            text.to_owned()
-        }
-        _ => text.to_owned(),
-    };
-    Ok(with_bos(
-        &model.tokenizer,
-        model.tokenizer.encode(&rendered, Special::Parse),
-    ))
-}
-
-/// The tokens with the one that begins a text first, where the model wants it and the template did not write it.
-fn with_bos(tokenizer: &Tokenizer, mut tokens: Vec<u32>) -> Vec<u32> {
-    match tokenizer.bos() {
-        Some(bos) if tokenizer.add_bos() && tokens.first() != Some(&bos) => tokens.insert(0, bos),
-        _ => {}
+/// What can be told before anything is loaded.
+fn check(model: &LoadedModel, args: &RunArgs) -> anyhow::Result<()> {
+    if model.template.is_some() || args.raw {
+        return Ok(());
     }
-    tokens
+    let name = model.file.name();
+    if args.system.is_some() {
+        bail!("--system: {name} has no chat template to put it into");
+    }
+    tracing::warn!("{name} has no chat template: the prompt is continued as it is");
+    Ok(())
 }
 
-fn print_stats(
-    session: &mut Session,
-    answer: &Answer,
-    prompt: usize,
-    load: Duration,
-    devices: &[String],
-) -> anyhow::Result<()> {
+fn options(args: &RunArgs) -> Options {
+    Options {
+        sampling: SamplingOptions::from(&args.sampling),
+        system: args.system.clone(),
+        raw: args.raw,
+        stops: args.stop.clone(),
+        limit: usize::try_from(args.predict).ok(),
+        ignore_end: args.ignore_eos,
+    }
+}
+
+fn print_stats(session: &mut Session, turn: &Turn, load: Duration, devices: &[String]) -> anyhow::Result<()> {
+    let answer = &turn.answer;
     let rate = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
     let mut err = stderr().lock();
     writeln!(err, "load     {:>10.1} ms", milliseconds(load))?;
-    let evaluated = prompt - answer.reused;
+    let evaluated = turn.prompt_tokens - answer.reused;
     writeln!(
         err,
         "prefill  {:>10.1} ms  {evaluated} tokens, {} reused  {:.1} tokens/s",

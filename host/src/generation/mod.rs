@@ -2,7 +2,10 @@
 
 pub mod session;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 use models::tokenizer::{Controls, Decoder, Tokenizer};
 use serde::Serialize;
@@ -52,6 +55,8 @@ pub enum Finish {
     Length,
     /// The context is full.
     Context,
+    /// The user ended it.
+    Interrupted,
 }
 
 /// An answer with its figures.
@@ -81,10 +86,12 @@ pub struct Generation<'a> {
     pub limit: usize,
     /// Whether tokens that end an answer do not.
     pub ignore_end: bool,
+    /// Ends the answer when it becomes true.
+    pub interrupt: &'a AtomicBool,
 }
 
 impl Generation<'_> {
-    /// Evaluates the prompt and answers it. Text goes to `print` as it comes.
+    /// Evaluates the prompt and answers it. Text goes to `print` as it comes, never an empty one.
     pub fn run(
         mut self,
         session: &mut Session,
@@ -120,6 +127,9 @@ impl Generation<'_> {
             if tokens.len() == self.limit {
                 break Finish::Length;
             }
+            if self.interrupt.load(Ordering::Relaxed) {
+                break Finish::Interrupted;
+            }
             let token = self.sampler.sample(session.logits())?;
             if self.tokenizer.is_end(token) && !self.ignore_end {
                 break Finish::Stop;
@@ -130,7 +140,9 @@ impl Generation<'_> {
             // ids that the tokenizer has no piece for (a padded vocabulary) are no text
             decoder.push(self.tokenizer, token, &mut text).ok();
             let printable = self.stops.push(&text);
-            print(printable.text)?;
+            if !printable.text.is_empty() {
+                print(printable.text)?;
+            }
             if printable.stop.is_some() {
                 return Ok((tokens, Finish::Stop));
             }
@@ -140,8 +152,11 @@ impl Generation<'_> {
         };
         text.clear();
         decoder.finish(&mut text);
-        print(self.stops.push(&text).text)?;
-        print(self.stops.finish())?;
+        for rest in [self.stops.push(&text).text.to_owned(), self.stops.finish().to_owned()] {
+            if !rest.is_empty() {
+                print(&rest)?;
+            }
+        }
         Ok((tokens, finish))
     }
 }

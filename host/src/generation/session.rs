@@ -38,6 +38,11 @@ impl Session {
         &mut self.engine
     }
 
+    /// The most tokens that it holds.
+    pub fn context(&self) -> u32 {
+        self.context
+    }
+
     /// How many times a full context was shifted.
     pub fn shifts(&self) -> usize {
         self.shifts

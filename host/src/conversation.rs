@@ -1,0 +1,190 @@
+//! A conversation with a model: messages, the prompt that they make, and the answers to it.
+
+use std::{
+    io,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use anyhow::bail;
+use models::{
+    template::Prompt,
+    tokenizer::{Special, Tokenizer},
+};
+use serde_json::{Value as Json, json};
+
+use crate::{
+    generation::{Answer, Generation, Session},
+    model::LoadedModel,
+    reply::{Channel, Piece, Reply, Sink},
+    sampling::{Sampler, SamplingOptions},
+    stop::StopStrings,
+};
+
+/// An answer without a limit still ends after so many contexts, as Ollama has it.
+const LONGEST_IN_CONTEXTS: usize = 10;
+
+/// How answers are made; may change from turn to turn.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// How tokens are chosen.
+    pub sampling: SamplingOptions,
+    /// The system message.
+    pub system: Option<String>,
+    /// Whether what is said goes without the model's chat template.
+    pub raw: bool,
+    /// What ends an answer.
+    pub stops: Vec<String>,
+    /// The most tokens of an answer.
+    pub limit: Option<usize>,
+    /// Whether tokens that end an answer do not.
+    pub ignore_end: bool,
+}
+
+/// A turn: what was said to the model and what it replied.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    /// Tokens of the whole prompt.
+    pub prompt_tokens: usize,
+    /// The answer's tokens and figures.
+    pub answer: Answer,
+    /// What was replied.
+    pub reply: Reply,
+}
+
+/// Messages and the sequence that holds them.
+pub struct Conversation<'m> {
+    model: &'m LoadedModel,
+    session: Session,
+    /// How the next answer is made.
+    pub options: Options,
+    /// What was said so far, without the system message: objects with `role` and `content`.
+    messages: Vec<Json>,
+    /// Set from elsewhere to end the answer that is being made.
+    interrupt: Arc<AtomicBool>,
+}
+
+impl<'m> Conversation<'m> {
+    /// An empty conversation with a model that runs in `session`.
+    pub fn new(model: &'m LoadedModel, session: Session, options: Options) -> Conversation<'m> {
+        Conversation {
+            model,
+            session,
+            options,
+            messages: Vec::new(),
+            interrupt: Arc::default(),
+        }
+    }
+
+    /// The sequence.
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// Ends the answer that is being made when it becomes true.
+    pub fn interrupt(&self) -> Arc<AtomicBool> {
+        self.interrupt.clone()
+    }
+
+    /// What was said so far.
+    pub fn messages(&self) -> &[Json] {
+        &self.messages
+    }
+
+    /// Forgets what was said.
+    pub fn clear(&mut self) {
+        self.messages.clear();
+    }
+
+    /// Says `text` to the model. Its reply goes to `sink` as it comes, and into the conversation when it is complete.
+    pub fn say(&mut self, text: &str, sink: &mut Sink<'_>) -> anyhow::Result<Turn> {
+        let message = json!({"role": "user", "content": text});
+        self.messages.push(message);
+        let turn = self.answer(sink);
+        match &turn {
+            Ok(turn) => self.messages.push(assistant(&turn.reply)),
+            Err(_) => drop(self.messages.pop()),
+        }
+        turn
+    }
+
+    fn answer(&mut self, sink: &mut Sink<'_>) -> anyhow::Result<Turn> {
+        let prompt = self.prompt()?;
+        let longest = LONGEST_IN_CONTEXTS * self.session.context() as usize;
+        let generation = Generation {
+            tokenizer: &self.model.tokenizer,
+            sampler: Sampler::new(self.options.sampling.clone())?,
+            stops: StopStrings::new(&self.options.stops),
+            limit: self.options.limit.map_or(longest, |limit| limit.min(longest)),
+            ignore_end: self.options.ignore_end,
+            interrupt: &self.interrupt,
+        };
+        let mut reply = Reply::default();
+        let mut print = |text: &str| -> io::Result<()> {
+            let piece = Piece {
+                channel: Channel::Answer,
+                text,
+            };
+            reply.push(piece);
+            sink(piece)
+        };
+        let answer = generation.run(&mut self.session, &prompt, &mut print)?;
+        Ok(Turn {
+            prompt_tokens: prompt.len(),
+            answer,
+            reply,
+        })
+    }
+
+    /// The tokens of all messages as the model wants them: through its chat template, or as they are.
+    fn prompt(&self) -> anyhow::Result<Vec<u32>> {
+        let text = match &self.model.template {
+            Some(_) if !self.options.raw => self.rendered()?,
+            _ if self.options.system.is_some() => bail!(
+                "--system: {} has no chat template to put it into",
+                self.model.file.name()
+            ),
+            _ => self
+                .messages
+                .iter()
+                .filter_map(|message| message["content"].as_str())
+                .collect(),
+        };
+        let tokens = self.model.tokenizer.encode(&text, Special::Parse);
+        Ok(with_bos(&self.model.tokenizer, tokens))
+    }
+
+    fn rendered(&self) -> anyhow::Result<String> {
+        let Some(template) = &self.model.template else {
+            bail!("{} has no chat template", self.model.file.name());
+        };
+        let system = self.options.system.iter();
+        let system = system.map(|text| json!({"role": "system", "content": text}));
+        let messages: Vec<_> = system.chain(self.messages.iter().cloned()).collect();
+        let tokenizer = &self.model.tokenizer;
+        let piece = |token: Option<u32>| token.and_then(|t| tokenizer.piece_escaped(t).ok());
+        let (bos, eos) = (piece(tokenizer.bos()), piece(tokenizer.eos()));
+        Ok(template.render(&Prompt {
+            messages: &messages,
+            tools: None,
+            bos_token: bos.as_deref(),
+            eos_token: eos.as_deref(),
+            add_generation_prompt: true,
+            extra: None,
+            now: None,
+        })?)
+    }
+}
+
+/// A reply as a message of the conversation.
+fn assistant(reply: &Reply) -> Json {
+    json!({"role": "assistant", "content": reply.content})
+}
+
+/// The tokens with the one that begins a text first, where the model wants it and the template did not write it.
+fn with_bos(tokenizer: &Tokenizer, mut tokens: Vec<u32>) -> Vec<u32> {
+    match tokenizer.bos() {
+        Some(bos) if tokenizer.add_bos() && tokens.first() != Some(&bos) => tokens.insert(0, bos),
+        _ => {}
+    }
+    tokens
+}
