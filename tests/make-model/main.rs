@@ -56,12 +56,7 @@ fn main() -> anyhow::Result<()> {
         fill_file(&args.out, args.seed).with_context(writing)?;
     }
     let length = args.out.metadata().with_context(writing)?.len();
-    eprintln!(
-        "{}: {} in {:?}, {length} bytes",
-        args.out.display(),
-        shape.name,
-        args.quant
-    );
+    eprintln!("{}: {}, {length} bytes", args.out.display(), shape.name);
     Ok(())
 }
 
