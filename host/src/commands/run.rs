@@ -140,6 +140,7 @@ fn options(args: &RunArgs) -> Options {
         stops: args.stop.clone(),
         limit: usize::try_from(args.predict).ok(),
         ignore_end: args.ignore_eos,
+        ..Options::default()
     }
 }
 
