@@ -54,6 +54,12 @@ impl FromStr for Think {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Think, String> {
+        // as other programs have it
+        let text = match text {
+            "true" => "on",
+            "false" => "off",
+            text => text,
+        };
         let known = Self::NAMES.iter().find(|(name, _)| *name == text);
         known
             .map(|(_, think)| *think)
