@@ -8,6 +8,8 @@ mod harmony;
 mod output;
 mod reader;
 mod tags;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use serde_json::{Value as Json, json};
 
