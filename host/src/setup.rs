@@ -14,6 +14,7 @@ use crate::{
     log,
     model::LoadedModel,
     plugins::{Plugin, Prober, Search, choose, discover, open_first},
+    progress::Meter,
 };
 
 /// The context where neither the user nor the model asks for less, as Ollama has it.
@@ -82,8 +83,9 @@ pub struct Running {
     pub context: u32,
 }
 
-/// Opens the first backend that can run the model. What falls back says so, with the reason.
-pub fn start(model: &LoadedModel, request: &Request) -> anyhow::Result<Running> {
+/// Opens the first backend that can run the model. What falls back says so, with the reason. `meter` counts the bytes of
+/// weights that are uploaded.
+pub fn start(model: &LoadedModel, request: &Request, meter: &Meter) -> anyhow::Result<Running> {
     let settings = settings(model, request)?;
     let plugins = discover(&Search::new(request.plugins.clone()), &Prober::new()?)?;
     let named = request.device.as_ref().and_then(|d| d.backend.as_deref());
@@ -93,7 +95,9 @@ pub fn start(model: &LoadedModel, request: &Request) -> anyhow::Result<Running> 
         bail!("--backend {backend} and --devices {device}:… name two backends");
     }
     let attempts = choose(&plugins, request.backend.as_deref().or(named), request.fallback)?;
-    let (plugin, engine) = open_first(&attempts, |plugin| open(plugin, &plugins, model, &settings, request))?;
+    let (plugin, engine) = open_first(&attempts, |plugin| {
+        open(plugin, &plugins, model, &settings, request, meter)
+    })?;
     report_refusals(&engine);
     let devices = engine.plan().devices.iter().map(|d| d.target.label()).collect();
     Ok(Running {
@@ -145,6 +149,7 @@ fn open(
     model: &LoadedModel,
     settings: &Settings,
     request: &Request,
+    meter: &Meter,
 ) -> anyhow::Result<Engine> {
     let index = request.device.as_ref().map(|d| d.index);
     let mut targets = vec![target(plugin, index)?];
@@ -152,7 +157,7 @@ fn open(
         targets.extend(best_cpu(plugins, &targets[0]));
     }
     let plan = plan_for(&model.file, &model.model, settings, &targets)?;
-    let mut engine = Engine::open(model.file.clone(), &model.model, settings, plan, log::services())?;
+    let mut engine = Engine::open(model.file.clone(), &model.model, settings, plan, log::services(), meter)?;
     check_memory(&mut engine)?;
     Ok(engine)
 }

@@ -12,6 +12,7 @@ use host::{
     log,
     model::LoadedModel,
     plugins::{Prober, examine},
+    progress::Meter,
 };
 
 use crate::{Fixture, cpu_backend, host};
@@ -47,7 +48,15 @@ impl Serving {
     /// An engine with these settings.
     pub fn engine(&self, settings: &Settings) -> Engine {
         let (file, plan) = (self.model.file.clone(), self.plan(settings));
-        Engine::open(file, &self.model.model, settings, plan, log::services()).unwrap_or_else(|error| panic!("{error}"))
+        Engine::open(
+            file,
+            &self.model.model,
+            settings,
+            plan,
+            log::services(),
+            &Meter::default(),
+        )
+        .unwrap_or_else(|error| panic!("{error}"))
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fs, io, path::Path, process::ExitCode};
 use anyhow::{Context, bail};
 use safetensors::{Dtype, tensor::TensorView};
 
-use crate::{cli::LogitsArgs, execution::Engine, model::LoadedModel, setup};
+use crate::{cli::LogitsArgs, execution::Engine, model::LoadedModel, progress::Waiting, setup};
 
 /// Most bytes of logits that one step gives.
 const STEP_BYTES: u64 = 64 << 20;
@@ -13,6 +13,7 @@ const STEP_BYTES: u64 = 64 << 20;
 /// Evaluates the tokens in steps and writes `[tokens, V]`.
 pub fn run(args: &LogitsArgs) -> anyhow::Result<ExitCode> {
     let tokens = parse(&args.tokens)?;
+    let waiting = Waiting::new(format!("loading {}", args.model));
     let model = LoadedModel::open(Some(&args.model))?;
     let vocabulary = model.model.vocabulary();
     if let Some(token) = tokens.iter().find(|&&token| token >= vocabulary) {
@@ -23,7 +24,8 @@ pub fn run(args: &LogitsArgs) -> anyhow::Result<ExitCode> {
         );
     }
     let rows = (STEP_BYTES / (4 * u64::from(vocabulary))).clamp(1, args.engine.batch_size.into()) as u32;
-    let mut running = setup::start(&model, &args.engine.request(rows))?;
+    let mut running = setup::start(&model, &args.engine.request(rows), waiting.meter())?;
+    drop(waiting);
     if tokens.len() > running.context as usize {
         bail!(
             "--tokens: {} tokens, but the context holds {}\nhint: --ctx-size asks for a longer context",

@@ -53,7 +53,7 @@ pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let waiting = Waiting::new(format!("loading {}", args.model.as_deref().unwrap_or(EMBEDDED)));
     let model = LoadedModel::open(args.model.as_deref())?;
     check(&model, args)?;
-    let running = setup::start(&model, &args.engine.request(1))?;
+    let running = setup::start(&model, &args.engine.request(1), waiting.meter())?;
     drop(waiting);
     let load = start.elapsed();
 

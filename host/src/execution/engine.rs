@@ -22,7 +22,10 @@ use super::{
     plan::{self, DevicePlan, Plan, Region, Source, Spot, Transfer},
     planner,
 };
-use crate::cache::{Cache, CacheConfig, CacheError, Step};
+use crate::{
+    cache::{Cache, CacheConfig, CacheError, Step},
+    progress::Meter,
+};
 
 /// What a model is set up for.
 #[derive(Clone, Debug)]
@@ -164,21 +167,26 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens the devices of a plan for `model`, allocates what it says and compiles its programs.
+    /// Opens the devices of a plan for `model`, allocates what it says, uploads weights and compiles its programs. `meter`
+    /// counts the bytes that are uploaded.
     pub fn open(
         file: Arc<Gguf>,
         model: &Model,
         settings: &Settings,
         plan: Plan,
         services: HostServices,
+        meter: &Meter,
     ) -> Result<Engine, EngineError> {
+        for upload in plan.devices.iter().flat_map(|device| &device.uploads) {
+            meter.expect(source_bytes(upload.source, &plan, &file));
+        }
         let options = OpenOptions {
             threads: settings.threads,
             ..OpenOptions::default()
         };
         let mut shares = Vec::new();
         for device in &plan.devices {
-            shares.push(open_share(device, &plan, &file, services, &options)?);
+            shares.push(open_share(device, &plan, &file, services, &options, meter)?);
         }
         let mut programs = Vec::new();
         for segment in &plan.segments {
@@ -204,6 +212,11 @@ impl Engine {
     /// The plan that it runs.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// V: how many tokens the logits tell apart.
+    pub fn vocabulary(&self) -> u32 {
+        self.vocabulary
     }
 
     /// The cache's tables.
@@ -384,6 +397,7 @@ fn open_share(
     file: &Gguf,
     services: HostServices,
     options: &OpenOptions,
+    meter: &Meter,
 ) -> Result<Share, EngineError> {
     let failed = |error| EngineError::Device {
         device: device.target.label(),
@@ -427,8 +441,17 @@ fn open_share(
     }
     for upload in &device.uploads {
         write_fixed(&share, plan, file, upload)?;
+        meter.advance(source_bytes(upload.source, plan, file));
     }
     Ok(share)
+}
+
+/// How much is read of a source.
+fn source_bytes(source: Source, plan: &Plan, file: &Gguf) -> u64 {
+    match source {
+        Source::Weight(tensor, _) | Source::Widened(tensor) => file.data(&file.tensors()[tensor]).len() as u64,
+        Source::Constant(index) => size_of_val(&plan.constants[&index][..]) as u64,
+    }
 }
 
 /// Writes a weight or a constant to its place.

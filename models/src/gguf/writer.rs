@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, Write};
 use std::iter;
 use std::path::Path;
 
@@ -26,7 +26,23 @@ pub struct GgufWriter<'a> {
 struct Tensor<'a> {
     dims: Vec<u64>,
     kind: TensorType,
-    data: Cow<'a, [u8]>,
+    data: Data<'a>,
+}
+
+#[derive(Clone, Debug)]
+enum Data<'a> {
+    Bytes(Cow<'a, [u8]>),
+    /// So many zeros.
+    Zeros(u64),
+}
+
+impl Data<'_> {
+    fn len(&self) -> u64 {
+        match self {
+            Data::Bytes(bytes) => bytes.len() as u64,
+            Data::Zeros(count) => *count,
+        }
+    }
 }
 
 /// Why a tensor cannot be written.
@@ -41,7 +57,7 @@ pub enum WriteError {
         dims: Vec<u64>,
         kind: TensorType,
         expected: Option<u64>,
-        found: usize,
+        found: u64,
     },
 }
 
@@ -56,7 +72,7 @@ impl<'a> GgufWriter<'a> {
         let about_parts = [split::COUNT, split::NUMBER, split::TENSORS];
         let kept = gguf.metadata().iter().filter(|(key, _)| !about_parts.contains(key));
         let tensors = gguf.tensors().iter().map(|tensor| {
-            let data = Cow::Borrowed(gguf.data(tensor));
+            let data = Data::Bytes(Cow::Borrowed(gguf.data(tensor)));
             (
                 tensor.name.clone(),
                 Tensor {
@@ -93,19 +109,30 @@ impl<'a> GgufWriter<'a> {
         kind: impl Into<TensorType>,
         data: impl Into<Cow<'a, [u8]>>,
     ) -> Result<&mut Self, WriteError> {
-        let (kind, data, dims) = (kind.into(), data.into(), dims.to_vec());
-        let name = name.to_owned();
+        self.insert(name, dims, kind.into(), Data::Bytes(data.into()))
+    }
+
+    /// As [`GgufWriter::tensor`], with data of zeros: a hole in the file that [`GgufWriter::write`] makes, for who fills it
+    /// later or needs the header alone.
+    pub fn zeros(&mut self, name: &str, dims: &[u64], kind: impl Into<TensorType>) -> Result<&mut Self, WriteError> {
+        let kind = kind.into();
+        let length = bytes(dims, kind).unwrap_or_default();
+        self.insert(name, dims, kind, Data::Zeros(length))
+    }
+
+    fn insert(&mut self, name: &str, dims: &[u64], kind: TensorType, data: Data<'a>) -> Result<&mut Self, WriteError> {
+        let (name, dims) = (name.to_owned(), dims.to_vec());
         if name.len() > 63 {
             return Err(WriteError::LongName { name });
         }
-        let expected = bytes(&dims, kind);
-        if expected != Some(data.len() as u64) {
+        let (expected, found) = (bytes(&dims, kind), data.len());
+        if expected != Some(found) {
             return Err(WriteError::Length {
                 name,
                 dims,
                 kind,
                 expected,
-                found: data.len(),
+                found,
             });
         }
         self.tensors.insert(name, Tensor { dims, kind, data });
@@ -121,8 +148,11 @@ impl<'a> GgufWriter<'a> {
     /// The whole file.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut file = Vec::new();
-        let Ok(()) = self.emit(|bytes| {
-            file.extend_from_slice(bytes);
+        let Ok(()) = self.emit(|piece| {
+            match piece {
+                Data::Bytes(bytes) => file.extend_from_slice(bytes),
+                Data::Zeros(count) => file.resize(file.len() + *count as usize, 0),
+            }
             Ok::<(), Infallible>(())
         });
         file
@@ -131,26 +161,31 @@ impl<'a> GgufWriter<'a> {
     /// Writes the file to `path`.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let mut file = BufWriter::new(File::create(path)?);
-        self.emit(|bytes| file.write_all(bytes))?;
-        file.flush()
+        self.emit(|piece| match piece {
+            Data::Bytes(bytes) => file.write_all(bytes),
+            Data::Zeros(count) => file.seek_relative(*count as i64),
+        })?;
+        let end = file.stream_position()?;
+        file.into_inner()?.set_len(end)
     }
 
     /// Hands the file to `put`, piece by piece.
-    fn emit<E>(&self, mut put: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    fn emit<E>(&self, mut put: impl FnMut(&Data<'_>) -> Result<(), E>) -> Result<(), E> {
         let alignment = self.alignment();
-        let header = self.header();
-        let data = self.tensors.values().map(|tensor| tensor.data.as_ref());
-        for piece in iter::once(header.as_slice()).chain(data) {
+        let header = Data::Bytes(self.header().into());
+        let data = self.tensors.values().map(|tensor| &tensor.data);
+        for piece in iter::once(&header).chain(data) {
             put(piece)?;
-            put(&vec![0; piece.len().next_multiple_of(alignment) - piece.len()])?;
+            let rest = piece.len().next_multiple_of(alignment) - piece.len();
+            put(&Data::Zeros(rest))?;
         }
         Ok(())
     }
 
-    fn alignment(&self) -> usize {
+    fn alignment(&self) -> u64 {
         let alignment = self.metadata.get("general.alignment").and_then(Value::integer);
         alignment
-            .and_then(|alignment| usize::try_from(alignment).ok())
+            .and_then(|alignment| u64::try_from(alignment).ok())
             .filter(|&alignment| alignment > 0)
             .unwrap_or(32)
     }
@@ -164,13 +199,13 @@ impl<'a> GgufWriter<'a> {
             put_string(&mut out, key);
             put_value(&mut out, value);
         }
-        let mut offset = 0;
+        let mut offset = 0u64;
         for (name, tensor) in &self.tensors {
             put_string(&mut out, name);
             put(&mut out, (tensor.dims.len() as u32).to_le_bytes());
             tensor.dims.iter().for_each(|size| put(&mut out, size.to_le_bytes()));
             put(&mut out, tensor.kind.id().to_le_bytes());
-            put(&mut out, (offset as u64).to_le_bytes());
+            put(&mut out, offset.to_le_bytes());
             offset = (offset + tensor.data.len()).next_multiple_of(self.alignment());
         }
         out

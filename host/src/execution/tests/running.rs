@@ -5,7 +5,10 @@ use backend_api::{
 };
 
 use super::{Double, model};
-use crate::execution::{Engine, engine::plan_for};
+use crate::{
+    execution::{Engine, engine::plan_for},
+    progress::Meter,
+};
 
 extern "C" fn no_log(_: u32, _: RStr<'_>, _: RStr<'_>) {}
 
@@ -20,7 +23,7 @@ fn engine(doubles: &[Double<'_>]) -> Engine {
         reserved: 0,
         reserved2: [0; 6],
     };
-    Engine::open(file, &model, &settings, plan, services).unwrap()
+    Engine::open(file, &model, &settings, plan, services, &Meter::default()).unwrap()
 }
 
 /// The bits of the wanted logits of two steps: smaller than the largest, without wanted columns and with one, of one
