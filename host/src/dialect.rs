@@ -83,6 +83,8 @@ pub enum ThinkError {
 pub struct Dialect {
     /// How replies are written.
     pub format: Format,
+    /// Whether the model can think, and has a template to say so with.
+    thinks: bool,
     /// Whether the template reads `reasoning_effort`.
     levels: bool,
     /// The key under which the template reads what was thought in earlier turns, if it does.
@@ -101,8 +103,10 @@ impl Dialect {
         } else {
             None
         };
+        let format = Format::of(tokenizer, template);
         Dialect {
-            format: Format::of(tokenizer, template),
+            format,
+            thinks: template.is_some() && format.thinks(),
             levels: reads("reasoning_effort"),
             thinking,
         }
@@ -112,7 +116,7 @@ impl Dialect {
     pub fn check(&self, think: Option<Think>) -> Result<(), ThinkError> {
         match think {
             None | Some(Think::Off) => Ok(()),
-            Some(_) if !self.format.thinks() => Err(ThinkError::Never),
+            Some(_) if !self.thinks => Err(ThinkError::Never),
             Some(level) if level != Think::On && !self.levels => Err(ThinkError::NoLevels(level.name())),
             Some(_) => Ok(()),
         }
@@ -145,7 +149,7 @@ impl Dialect {
     /// What templates call thinking. All names are given to all: a template ignores what it does not read.
     fn variables(&self, think: Option<Think>) -> Map<String, Json> {
         let mut variables = Map::new();
-        if !self.format.thinks() {
+        if !self.thinks {
             return variables;
         }
         for name in ["enable_thinking", "thinking"] {
@@ -298,6 +302,14 @@ mod tests {
         #[case] expected: Result<(), ThinkError>,
     ) {
         assert_eq!(dialect(name).0.check(think), expected);
+    }
+
+    #[test]
+    fn without_a_template_no_thinking_can_be_asked_for() {
+        let dialect = Dialect::of(&tokenizer("gptoss-q8_0.gguf", &[]), None);
+        assert!(matches!(dialect.format, Format::Harmony(_)));
+        assert_eq!(dialect.check(Some(Think::On)), Err(ThinkError::Never));
+        assert_eq!(dialect.check(Some(Think::Off)), Ok(()));
     }
 
     #[test]
