@@ -3,6 +3,7 @@
 //! Texts are kept in `snapshots/`; `INSTA_UPDATE=always cargo test -p tests --test cli` writes them anew.
 
 mod bench;
+mod thinking;
 mod words;
 
 use std::{
@@ -131,6 +132,8 @@ fn an_answer_in_json_has_what_is_documented() {
     let report = run_json(&["--predict", "3"]);
     let expected = [
         "text",
+        "thinking",
+        "tool_calls",
         "tokens",
         "prompt_tokens",
         "generated",
@@ -150,6 +153,10 @@ fn an_answer_in_json_has_what_is_documented() {
     );
     assert_eq!(report["tokens"].as_array().unwrap().len(), 3);
     assert_eq!(report["generated"], 3);
+    assert_eq!(
+        (&report["thinking"], &report["tool_calls"]),
+        (&"".into(), &Value::Array(Vec::new()))
+    );
     assert_eq!(report["finish"], "length");
     let tokens = json(&answer(&["tokenize", MODEL, "ROMEO:", "--json"]));
     assert_eq!(report["prompt_tokens"], tokens["tokens"].as_array().unwrap().len());
