@@ -46,4 +46,14 @@ pub enum LoadError {
         /// What was expected.
         expected: String,
     },
+    /// A tensor whose numbers cannot serve.
+    #[error("{file}: the numbers of tensor {name:?} are not {expected}")]
+    Numbers {
+        /// The model file.
+        file: String,
+        /// The tensor's name.
+        name: String,
+        /// What was expected.
+        expected: String,
+    },
 }

@@ -103,8 +103,8 @@ impl<'a> Keys<'a> {
         Ok(layers)
     }
 
-    /// `attention.head_count`, `head_count_kv` and `key_length` of a model with `d` values a token. A file without
-    /// `key_length` means `usual` values a head, or d / H.
+    /// `attention.head_count`, `head_count_kv` and `key_length` of a model with `d` values a token; `value_length` is the
+    /// same. A file without `key_length` means `usual` values a head, or d / H.
     pub fn heads(&self, d: u32, usual: Option<u32>) -> Result<Heads, GgufError> {
         let [count, kv_count, length] = [
             "attention.head_count",
@@ -124,6 +124,12 @@ impl<'a> Keys<'a> {
             None => (usual, count),
         };
         let head_dim = said.unwrap_or(d / heads);
+        let values = self.opt_size("attention.value_length")?.unwrap_or(head_dim);
+        self.require(
+            values == head_dim,
+            "attention.value_length",
+            "the same as attention.key_length",
+        )?;
         self.require(head_dim.is_multiple_of(2), key, "heads of an even number of values")?;
         let rows = head_dim.checked_mul(heads).filter(|&rows| i32::try_from(rows).is_ok());
         self.require(rows.is_some(), key, "heads whose values together fit i32")?;
@@ -208,6 +214,16 @@ impl<'a> Keys<'a> {
             },
             Some(_) => Ok(by_period(self.size(key)?)),
         }
+    }
+
+    /// For each layer its window: `attention.sliding_window` where [`Keys::windowed_layers`] says so.
+    pub fn windows(&self, period: u32) -> Result<Vec<Option<u32>>, GgufError> {
+        let window = self.size("attention.sliding_window")?;
+        let windowed = self.windowed_layers(self.layers()?, period)?;
+        Ok(windowed
+            .into_iter()
+            .map(|windowed| windowed.then_some(window))
+            .collect())
     }
 
     /// An error about the value of `key`.

@@ -1,6 +1,6 @@
 //! Tensors of a file by name, their shapes checked before anything is built.
 
-use backend_api::types::Type;
+use backend_api::{decode::decode_row, types::Type};
 
 use crate::{
     error::LoadError,
@@ -20,13 +20,20 @@ pub struct Weight {
     pub widened: bool,
 }
 
-/// A weight matrix `[K, M]` and its bias `[M]`, if it has one.
+/// A weight matrix `[K, M]` and its bias `[M]`, if it has one; or n of them side by side, `[K, M, n]` and `[M, n]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear {
-    /// `[K, M]`.
+    /// `[K, M]`, or `[K, M, n]`.
     pub weight: Weight,
-    /// `[M]`.
+    /// `[M]`, or `[M, n]`.
     pub bias: Option<Weight>,
+}
+
+/// The weights of one layer, whose names begin with `blk.I.`.
+pub struct Block<'a> {
+    weights: Weights<'a>,
+    layer: u32,
+    biased: &'a [&'a str],
 }
 
 /// Finds weights in a file.
@@ -92,6 +99,36 @@ impl<'a> Weights<'a> {
         })
     }
 
+    /// The weights of layer `layer`. The matrices that `biased` names must have a bias; others take theirs where the file
+    /// has it.
+    pub fn block(&self, layer: u32, biased: &'a [&'a str]) -> Block<'a> {
+        Block {
+            weights: *self,
+            layer,
+            biased,
+        }
+    }
+
+    /// The numbers of the vector `[n]` called `name`, for what is computed from them on load.
+    pub fn numbers(&self, name: &str, n: u32) -> Result<Vec<f32>, LoadError> {
+        let weight = self.vector(name, &[n])?;
+        let info = &self.file.tensors()[weight.tensor];
+        let mut numbers = vec![0.0; n as usize];
+        match info.kind {
+            TensorType::Known(ty) if decode_row(ty, self.file.data(info), &mut numbers).is_ok() => Ok(numbers),
+            _ => Err(self.wrong(info, shape(&[n]))),
+        }
+    }
+
+    /// An error about the numbers of tensor `name`.
+    pub fn unexpected(&self, name: &str, expected: &str) -> LoadError {
+        LoadError::Numbers {
+            file: self.file.name(),
+            name: name.into(),
+            expected: expected.into(),
+        }
+    }
+
     fn find(&self, name: &str, dims: &[u32]) -> Result<(usize, &'a TensorInfo), LoadError> {
         let index = self.file.index(name).ok_or_else(|| self.missing(name, shape(dims)))?;
         let info = &self.file.tensors()[index];
@@ -117,6 +154,38 @@ impl<'a> Weights<'a> {
             found: format!("{} {}", info.kind, shape(info.shape())),
             expected,
         }
+    }
+}
+
+impl Block<'_> {
+    fn name(&self, tensor: &str, part: &str) -> String {
+        format!("blk.{}.{tensor}.{part}", self.layer)
+    }
+
+    /// The vector `NAME.weight` `[n]`.
+    pub fn vector(&self, name: &str, n: u32) -> Result<Weight, LoadError> {
+        self.weights.vector(&self.name(name, "weight"), &[n])
+    }
+
+    /// The matrix `NAME.weight` `[k, m]` with its bias `[m]`.
+    pub fn linear(&self, name: &str, k: u32, m: u32) -> Result<Linear, LoadError> {
+        self.with_bias(name, &[k, m])
+    }
+
+    /// The matrices `NAME.weight` `[k, m, n]` with their biases `[m, n]`.
+    pub fn stack(&self, name: &str, [k, m, n]: [u32; 3]) -> Result<Linear, LoadError> {
+        self.with_bias(name, &[k, m, n])
+    }
+
+    fn with_bias(&self, name: &str, dims: &[u32]) -> Result<Linear, LoadError> {
+        let (weight, bias) = (self.name(name, "weight"), self.name(name, "bias"));
+        Ok(Linear {
+            weight: self.weights.matrix(&weight, dims)?,
+            bias: match self.biased.contains(&name) {
+                true => Some(self.weights.vector(&bias, &dims[1..])?),
+                false => self.weights.optional_vector(&bias, &dims[1..])?,
+            },
+        })
     }
 }
 

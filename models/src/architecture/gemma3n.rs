@@ -11,10 +11,7 @@ use crate::{
     weights::{Linear, Weight, Weights},
 };
 
-pub(super) const ARCHITECTURE: Architecture = Architecture {
-    names: &["gemma3n"],
-    load,
-};
+pub(super) const ARCHITECTURE: Architecture = Architecture::own(&["gemma3n"], load);
 
 /// Layer i is global when i + 1 is a multiple of this, where the file does not say.
 const GLOBAL_PERIOD: u32 = 5;
@@ -361,6 +358,7 @@ impl Gemma3n {
             scale: 1.0,
             softcap: 0.0,
             window: layer.window,
+            temperature: None,
             sinks: None,
         };
         let a = g.attention(q, &attend);

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     error::LoadError,
     keys::{Heads, Keys},
-    weights::{Linear, Weight, Weights},
+    weights::{Block, Linear, Weight, Weights},
 };
 
 /// What stands before and after the layers: the token embedding, the last norm and the output projection.
@@ -67,24 +67,25 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// `BLOCK.attn_q`, `attn_k`, `attn_v` and `attn_output` of a model with `d` values a token, and the norms of
-    /// queries and keys where `normed`.
-    pub fn load(weights: &Weights, block: &str, d: u32, heads: Heads, normed: bool) -> Result<Attention, LoadError> {
+    /// `attn_q`, `attn_k`, `attn_v` and `attn_output` of a model with `d` values a token, and the norms of queries and
+    /// keys where `normed`.
+    pub fn load(block: &Block, d: u32, heads: Heads, normed: bool) -> Result<Attention, LoadError> {
         let Heads {
             heads: count,
             kv_heads,
             head_dim,
         } = heads;
-        let linear = |name: &str, k, m| weights.linear(&format!("{block}.{name}"), k, m);
-        let norm = |name: &str| weights.vector(&format!("{block}.{name}.weight"), &[head_dim]);
         Ok(Attention {
             heads,
-            q: linear("attn_q", d, count * head_dim)?,
-            k: linear("attn_k", d, kv_heads * head_dim)?,
-            v: linear("attn_v", d, kv_heads * head_dim)?,
-            output: linear("attn_output", count * head_dim, d)?,
+            q: block.linear("attn_q", d, count * head_dim)?,
+            k: block.linear("attn_k", d, kv_heads * head_dim)?,
+            v: block.linear("attn_v", d, kv_heads * head_dim)?,
+            output: block.linear("attn_output", count * head_dim, d)?,
             norms: if normed {
-                Some((norm("attn_q_norm")?, norm("attn_k_norm")?))
+                Some((
+                    block.vector("attn_q_norm", head_dim)?,
+                    block.vector("attn_k_norm", head_dim)?,
+                ))
             } else {
                 None
             },
@@ -148,12 +149,12 @@ pub struct FeedForward {
 }
 
 impl FeedForward {
-    /// `BLOCK.ffn_gate`, `ffn_up` and `ffn_down` with `f` hidden values.
-    pub fn load(weights: &Weights, block: &str, d: u32, f: u32) -> Result<FeedForward, LoadError> {
+    /// `ffn_gate`, `ffn_up` and `ffn_down` with `f` hidden values.
+    pub fn load(block: &Block, d: u32, f: u32) -> Result<FeedForward, LoadError> {
         Ok(FeedForward {
-            gate: weights.linear(&format!("{block}.ffn_gate"), d, f)?,
-            up: weights.linear(&format!("{block}.ffn_up"), d, f)?,
-            down: weights.linear(&format!("{block}.ffn_down"), f, d)?,
+            gate: block.linear("ffn_gate", d, f)?,
+            up: block.linear("ffn_up", d, f)?,
+            down: block.linear("ffn_down", f, d)?,
         })
     }
 
