@@ -109,23 +109,30 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// The numbers of the vector `[n]` called `name`, for what is computed from them on load.
-    pub fn numbers(&self, name: &str, n: u32) -> Result<Vec<f32>, LoadError> {
+    /// The numbers of the vector `[n]` called `name`, each above 0: what something is divided by on load.
+    pub fn factors(&self, name: &str, n: u32) -> Result<Vec<f32>, LoadError> {
         let weight = self.vector(name, &[n])?;
         let info = &self.file.tensors()[weight.tensor];
-        let mut numbers = vec![0.0; n as usize];
-        match info.kind {
-            TensorType::Known(ty) if decode_row(ty, self.file.data(info), &mut numbers).is_ok() => Ok(numbers),
-            _ => Err(self.wrong(info, shape(&[n]))),
+        let mut factors = vec![0.0; n as usize];
+        let decoded = match info.kind {
+            TensorType::Known(ty) => decode_row(ty, self.file.data(info), &mut factors).is_ok(),
+            _ => false,
+        };
+        if decoded && factors.iter().all(|&factor| factor.is_finite() && factor > 0.0) {
+            Ok(factors)
+        } else {
+            Err(LoadError::Factors {
+                file: self.file.name(),
+                name: name.into(),
+            })
         }
     }
 
-    /// An error about the numbers of tensor `name`.
-    pub fn unexpected(&self, name: &str, expected: &str) -> LoadError {
-        LoadError::Numbers {
+    /// An error about experts that each have a tensor of their own, of which `name` is one.
+    pub fn separate_experts(&self, name: &str) -> LoadError {
+        LoadError::SeparateExperts {
             file: self.file.name(),
             name: name.into(),
-            expected: expected.into(),
         }
     }
 

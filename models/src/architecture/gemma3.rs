@@ -1,10 +1,7 @@
 //! gemma3: norms before and after each block and on each head, windowed layers with a global one now and then, each of
 //! the two kinds with its own rotation.
 
-use backend_api::operations::Gate;
-
-use super::{Architecture, Config, Keys, LoadError, Weights};
-use crate::graph::{decoder::Network, rope::Rope};
+use super::{Architecture, Config, Gate, Keys, LoadError, Network, Rope, Weights};
 
 pub(super) const ARCHITECTURE: Architecture = Architecture::decoder(&["gemma3"], gemma3);
 
@@ -16,8 +13,8 @@ const SCALED_DEPTHS: [usize; 3] = [34, 48, 62];
 const DEPTH_OF_27B: usize = 62;
 
 fn gemma3(keys: &Keys, _: &Weights) -> Result<Config, LoadError> {
-    let heads = keys.heads(keys.size("embedding_length")?, Some(256))?;
-    let windows = keys.windows(GLOBAL_PERIOD)?;
+    let heads = keys.heads(Some(256))?;
+    let windows = keys.windows(GLOBAL_PERIOD, None)?;
     let (local, global) = ropes(keys, windows.len(), heads.head_dim)?;
     let usual = Config::new(keys, heads, global, Network::gated(keys, Gate::GeluTanh)?)?;
     Ok(Config {

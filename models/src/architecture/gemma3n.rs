@@ -86,7 +86,7 @@ struct Sizes {
 
 fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
     let d = keys.size("embedding_length")?;
-    let heads = keys.heads(d, Some(256))?;
+    let heads = keys.heads(Some(256))?;
     let (streams, active) = streams(keys)?;
     let per_layer = keys.size("embedding_length_per_layer_input")?;
     let depth = keys.layers()?;

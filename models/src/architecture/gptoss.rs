@@ -2,10 +2,7 @@
 //!
 //! The ramp of its YaRN is not rounded to whole dimensions: it was trained so.
 
-use backend_api::operations::{Gate, PickMode};
-
-use super::{Architecture, Config, Keys, LoadError, Weights};
-use crate::graph::{decoder::Network, experts::ExpertGate, rope::Rope};
+use super::{Architecture, Config, ExpertGate, Gate, Keys, LoadError, Network, Rope, Weights};
 
 pub(super) const ARCHITECTURE: Architecture = Architecture::decoder(&["gpt-oss", "gptoss"], gptoss);
 
@@ -16,12 +13,12 @@ const GATE: ExpertGate = ExpertGate {
 };
 
 fn gptoss(keys: &Keys, _: &Weights) -> Result<Config, LoadError> {
-    let heads = keys.heads(keys.size("embedding_length")?, None)?;
+    let heads = keys.heads(None)?;
     let base = keys.rope_base(&["rope.freq_base"], 150_000.0)?;
     let rope = Rope::from_keys_unrounded(keys, base, heads.head_dim)?;
-    let experts = Network::experts(keys, "expert_feed_forward_length", GATE, PickMode::SoftmaxPicked)?;
+    let experts = Network::experts(keys, keys.size("expert_feed_forward_length")?, GATE)?;
     Ok(Config {
-        windows: keys.windows(2)?,
+        windows: keys.windows(2, None)?,
         sinks: Some("attn_sinks"),
         network_norm: "post_attention_norm",
         ..Config::new(keys, heads, rope, experts)?

@@ -1,11 +1,18 @@
 //! The architectures: one file each, and their list.
 
+mod gemma2;
 mod gemma3;
 mod gemma3n;
 mod gptoss;
+mod llama;
+mod mistral3;
 mod qwen2;
+mod qwen3;
+mod qwen3moe;
 
 use std::sync::Arc;
+
+use backend_api::operations::Gate;
 
 use crate::{
     error::LoadError,
@@ -13,7 +20,9 @@ use crate::{
     graph::{
         Builder, CacheLayout, Graph, Shape,
         blocks::Ends,
-        decoder::{Config, Decoder},
+        decoder::{Config, Decoder, Network},
+        experts::ExpertGate,
+        rope::Rope,
     },
     keys::Keys,
     weights::Weights,
@@ -69,7 +78,12 @@ impl Architecture {
 
 /// Every architecture that is served.
 const LIST: &[Architecture] = &[
+    llama::ARCHITECTURE,
+    mistral3::ARCHITECTURE,
     qwen2::ARCHITECTURE,
+    qwen3::ARCHITECTURE,
+    qwen3moe::ARCHITECTURE,
+    gemma2::ARCHITECTURE,
     gemma3::ARCHITECTURE,
     gemma3n::ARCHITECTURE,
     gptoss::ARCHITECTURE,

@@ -1,15 +1,9 @@
-//! qwen2, also the DeepSeek-R1 distills of it: the usual decoder, whose queries, keys and values have biases.
+//! qwen2, also the DeepSeek-R1 distills of it: queries, keys and values have biases.
 
-use backend_api::operations::Gate;
-
-use super::{Architecture, Config, Keys, LoadError, Weights};
-use crate::graph::decoder::Network;
+use super::{Architecture, Config, Gate, Keys, LoadError, Weights};
 
 pub(super) const ARCHITECTURE: Architecture = Architecture::decoder(&["qwen2"], qwen2);
 
 fn qwen2(keys: &Keys, _: &Weights) -> Result<Config, LoadError> {
-    Ok(Config {
-        biased: &["attn_q", "attn_k", "attn_v"],
-        ..Config::usual(keys, Network::gated(keys, Gate::Silu)?)?
-    })
+    Ok(Config::gated(keys, Gate::Silu)?.with(|config| config.biased = &["attn_q", "attn_k", "attn_v"]))
 }

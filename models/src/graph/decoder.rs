@@ -76,15 +76,21 @@ impl Network {
         Ok(Network::Gated { gate, hidden })
     }
 
-    /// `expert_count` networks of which `expert_used_count` serve a token; the key `hidden` says their size.
-    pub fn experts(keys: &Keys, hidden: &str, gate: ExpertGate, weights: PickMode) -> Result<Network, LoadError> {
+    /// `expert_count` networks of which `expert_used_count` serve a token, with `hidden` values each. Their weights are
+    /// normalized over those that serve, unless `expert_weights_norm` says no, and multiplied by `expert_weights_scale`.
+    pub fn experts(keys: &Keys, hidden: u32, gate: ExpertGate) -> Result<Network, LoadError> {
         let (count, used) = keys.experts()?;
+        let weights = match keys.opt_bool("expert_weights_norm")? {
+            None | Some(true) => PickMode::SoftmaxPicked,
+            Some(false) => PickMode::SoftmaxAll,
+        };
         Ok(Network::Experts(Mixture {
             count,
             used,
-            hidden: keys.size(hidden)?,
+            hidden,
             gate,
             weights,
+            scale: keys.positive_f32("expert_weights_scale")?.unwrap_or(1.0),
         }))
     }
 }
@@ -117,9 +123,20 @@ impl Config {
     /// As [`Config::new`], with d / H values a head where the file does not say, and the rotation of `rope.freq_base`
     /// (10000 where the file does not say) and `rope.scaling.*`.
     pub fn usual(keys: &Keys, network: Network) -> Result<Config, LoadError> {
-        let heads = keys.heads(keys.size("embedding_length")?, None)?;
+        let heads = keys.heads(None)?;
         let base = keys.rope_base(&["rope.freq_base"], 10_000.0)?;
         Config::new(keys, heads, Rope::from_keys(keys, base, heads.head_dim)?, network)
+    }
+
+    /// [`Config::usual`] with a gated network.
+    pub fn gated(keys: &Keys, gate: Gate) -> Result<Config, LoadError> {
+        Config::usual(keys, Network::gated(keys, gate)?)
+    }
+
+    /// This one, but for what `change` changes.
+    pub fn with(mut self, change: impl FnOnce(&mut Config)) -> Config {
+        change(&mut self);
+        self
     }
 
     /// The factor on scores that takes d / H for the values of a head.

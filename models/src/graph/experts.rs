@@ -23,6 +23,15 @@ pub struct ExpertGate {
     pub limit: f32,
 }
 
+impl ExpertGate {
+    /// silu(g)·u.
+    pub const SILU: ExpertGate = ExpertGate {
+        kind: Gate::Silu,
+        alpha: 0.0,
+        limit: 0.0,
+    };
+}
+
 /// What a mixture of experts is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Mixture {
@@ -36,6 +45,8 @@ pub struct Mixture {
     pub gate: ExpertGate,
     /// How logits become the experts' weights.
     pub weights: PickMode,
+    /// Factor on them.
+    pub scale: f32,
 }
 
 /// A mixture of experts: a router and n gated feed-forward networks, of which each token takes k.
@@ -66,7 +77,7 @@ impl Experts {
     pub fn build(&self, g: &mut Builder, h: Id, x: Id) -> Id {
         let logits = g.router(h, &self.router);
         let chosen = g.top_k(logits, self.of.used);
-        let weights = g.pick(logits, chosen, self.of.weights);
+        let weights = g.pick(logits, chosen, &self.of);
         let hidden = g.gated_expert_product(h, [&self.gate, &self.up], chosen, &self.of.gate);
         let outputs = g.expert_product(hidden, &self.down, chosen);
         g.combine_into(outputs, weights, x);
@@ -94,11 +105,14 @@ impl Builder<'_> {
         self.emit(Operation::TopK, &[Some(x)], y, &[])
     }
 
-    /// Entries of x `[n, T]` by ids `[k, T]`, as `mode` says: `[k, T]`.
-    fn pick(&mut self, x: Id, ids: Id, mode: PickMode) -> Id {
+    /// The weights of the experts that ids `[k, T]` name, of logits x `[n, T]`: `[k, T]`.
+    fn pick(&mut self, x: Id, ids: Id, of: &Mixture) -> Id {
         let dims = self.tensor(ids).dims;
         let y = self.activation(dims, 1, x);
-        let words = [(word::pick::MODE, mode as u32), (word::pick::SCALE, bits(1.0))];
+        let words = [
+            (word::pick::MODE, of.weights as u32),
+            (word::pick::SCALE, bits(of.scale)),
+        ];
         self.emit(Operation::Pick, &[Some(x), Some(ids)], y, &words)
     }
 
