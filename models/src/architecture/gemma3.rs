@@ -63,7 +63,7 @@ fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
     let mut layers = Vec::new();
     for (i, windowed) in keys.windowed_layers(depth, GLOBAL_PERIOD)?.into_iter().enumerate() {
         let block = format!("blk.{i}");
-        let norm = |name: &str| weights.vector(&format!("{block}.{name}.weight"), &[d]);
+        let norm = |name: &str| weights.vector(format!("{block}.{name}.weight"), &[d]);
         let window = windowed.then_some(window);
         cache.push(window, heads.kv_heads, head_dim);
         layers.push(Layer {

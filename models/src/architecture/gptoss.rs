@@ -58,10 +58,10 @@ fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
         cache.push(window, heads.kv_heads, heads.head_dim);
         layers.push(Layer {
             window,
-            attn_norm: weights.vector(&format!("{block}.attn_norm.weight"), &[d])?,
+            attn_norm: weights.vector(format!("{block}.attn_norm.weight"), &[d])?,
             attention: Attention::load(weights, &block, d, heads, false)?,
-            sinks: weights.vector(&format!("{block}.attn_sinks.weight"), &[heads.heads])?,
-            post_attention_norm: weights.vector(&format!("{block}.post_attention_norm.weight"), &[d])?,
+            sinks: weights.vector(format!("{block}.attn_sinks.weight"), &[heads.heads])?,
+            post_attention_norm: weights.vector(format!("{block}.post_attention_norm.weight"), &[d])?,
             experts: Experts::load(weights, &block, [d, f, n], used, GATE)?,
         });
     }

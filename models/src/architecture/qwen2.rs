@@ -45,9 +45,9 @@ fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
         let block = format!("blk.{i}");
         cache.push(None, heads.kv_heads, heads.head_dim);
         layers.push(Layer {
-            attn_norm: weights.vector(&format!("{block}.attn_norm.weight"), &[d])?,
+            attn_norm: weights.vector(format!("{block}.attn_norm.weight"), &[d])?,
             attention: Attention::load(weights, &block, d, heads, false)?,
-            ffn_norm: weights.vector(&format!("{block}.ffn_norm.weight"), &[d])?,
+            ffn_norm: weights.vector(format!("{block}.ffn_norm.weight"), &[d])?,
             ffn: FeedForward::load(weights, &block, d, f)?,
         });
     }

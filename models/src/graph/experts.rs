@@ -9,15 +9,9 @@ use backend_api::{
 use super::{Builder, Content, Id, builder::bits};
 use crate::{
     error::LoadError,
-    weights::{Linear, Weight, Weights},
+    names::{Names, Rows},
+    weights::{Linear, Weights},
 };
-
-/// Weights of n experts side by side: `[K, M, n]` and a bias `[M, n]`, if there is one.
-#[derive(Clone, Copy, Debug)]
-struct Stack {
-    weight: Weight,
-    bias: Option<Weight>,
-}
 
 /// The gate of the experts, with its numbers.
 #[derive(Clone, Copy, Debug)]
@@ -33,16 +27,18 @@ pub struct ExpertGate {
 /// A mixture of experts: a router and n gated feed-forward networks, of which each token takes k.
 pub struct Experts {
     router: Linear,
-    gate: Stack,
-    up: Stack,
-    down: Stack,
+    /// `[d, f, n]`, as `up`.
+    gate: Linear,
+    up: Linear,
+    /// `[f, d, n]`.
+    down: Linear,
     used: u32,
     activation: ExpertGate,
 }
 
 impl Experts {
     /// `BLOCK.ffn_gate_inp` and `ffn_gate_exps`, `ffn_up_exps`, `ffn_down_exps` of `n` experts with `f` hidden values, of
-    /// which `used` serve a token.
+    /// which `used` serve a token; or gate and up in `ffn_gate_up_exps`, where their rows take turns.
     pub fn load(
         weights: &Weights,
         block: &str,
@@ -50,18 +46,16 @@ impl Experts {
         used: u32,
         activation: ExpertGate,
     ) -> Result<Experts, LoadError> {
-        let stack = |name: &str, k, m| {
-            let name = format!("{block}.{name}");
-            Ok::<Stack, LoadError>(Stack {
-                weight: weights.matrix(&format!("{name}.weight"), &[k, m, n])?,
-                bias: weights.optional_vector(&format!("{name}.bias"), &[m, n])?,
-            })
+        let [of_gate, of_up] = Rows::in_turn(f);
+        let hidden = |name: &str, of| {
+            let names = Names::new(name).or_rows("ffn_gate_up_exps", of).within(block);
+            weights.stack(names, [d, f, n])
         };
         Ok(Experts {
-            router: weights.linear(&format!("{block}.ffn_gate_inp"), d, n)?,
-            gate: stack("ffn_gate_exps", d, f)?,
-            up: stack("ffn_up_exps", d, f)?,
-            down: stack("ffn_down_exps", f, d)?,
+            router: weights.linear(format!("{block}.ffn_gate_inp"), d, n)?,
+            gate: hidden("ffn_gate_exps", of_gate)?,
+            up: hidden("ffn_up_exps", of_up)?,
+            down: weights.stack(format!("{block}.ffn_down_exps"), [f, d, n])?,
             used,
             activation,
         })
@@ -109,7 +103,7 @@ impl Builder<'_> {
     }
 
     /// gate(Wg·x, Wu·x) of the chosen experts, ids `[k, T]`: `[M, k, T]` of x `[K, T]`.
-    fn gated_expert_product(&mut self, x: Id, [gate, up]: [&Stack; 2], ids: Id, with: &ExpertGate) -> Id {
+    fn gated_expert_product(&mut self, x: Id, [gate, up]: [&Linear; 2], ids: Id, with: &ExpertGate) -> Id {
         let [k, columns, ..] = self.tensor(ids).dims;
         let y = self.activation([gate.weight.dims[1], k, columns, 1], 2, x);
         let x = self.as_one_row(x);
@@ -129,7 +123,7 @@ impl Builder<'_> {
     }
 
     /// W·x + b of the chosen experts: `[M, k, T]` of x `[K, k, T]`.
-    fn expert_product(&mut self, x: Id, stack: &Stack, ids: Id) -> Id {
+    fn expert_product(&mut self, x: Id, stack: &Linear, ids: Id) -> Id {
         let [_, k, columns, _] = self.tensor(x).dims;
         let y = self.activation([stack.weight.dims[1], k, columns, 1], 2, x);
         let w = self.weight(&stack.weight);
