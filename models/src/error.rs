@@ -25,7 +25,10 @@ pub enum LoadError {
         file: String,
     },
     /// A tensor that the architecture needs.
-    #[error("{file}: tensor {name:?} is missing; the architecture needs it as {expected}")]
+    #[error(
+        "{file}: tensor {name:?} is missing; the architecture needs it as {expected}{}",
+        instead(others)
+    )]
     Missing {
         /// The model file.
         file: String,
@@ -33,6 +36,8 @@ pub enum LoadError {
         name: String,
         /// The shape that it should have.
         expected: String,
+        /// Other spellings that would do.
+        others: Vec<String>,
     },
     /// A tensor of another shape or an unusable type.
     #[error("{file}: tensor {name:?} is {found}, where {expected} is expected")]
@@ -65,4 +70,11 @@ pub enum LoadError {
         /// The tensor's name.
         name: String,
     },
+}
+
+fn instead(others: &[String]) -> String {
+    match others {
+        [] => String::new(),
+        others => format!("\nhint: {} would do as well", others.join(", or ")),
+    }
 }

@@ -193,9 +193,9 @@ impl Layer {
             head_dim: hd,
         } = heads;
         let name = |name: &str| format!("blk.{i}.{name}");
-        let matrix = |tensor: &str, dims: &[u32]| weights.matrix(&name(&format!("{tensor}.weight")), dims);
-        let vector = |tensor: &str, len: u32| weights.vector(&name(&format!("{tensor}.weight")), &[len]);
-        let linear = |tensor: &str, k, m| weights.linear(&name(tensor), k, m);
+        let matrix = |tensor: &str, dims: &[u32]| weights.matrix(name(&format!("{tensor}.weight")), dims);
+        let vector = |tensor: &str, len: u32| weights.vector(name(&format!("{tensor}.weight")), &[len]);
+        let linear = |tensor: &str, k, m| weights.linear(name(tensor), k, m);
         let rank = weights.rows(&name("laurel_l.weight"))?;
         let kv = match cache == i {
             true => Some(KeysAndValues {

@@ -12,7 +12,7 @@ use backend_api::{
 };
 
 use super::{Buffer, CacheLayout, Content, Graph, Input, Part, Shape, rope::Rope};
-use crate::weights::{Linear, Weight};
+use crate::weights::{Linear, Slice, Weight};
 
 /// A tensor of the graph that is being built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,7 +56,7 @@ pub struct Builder<'a> {
     graph: Graph,
     layer: Option<usize>,
     inputs: HashMap<Input, Id>,
-    weights: HashMap<usize, Id>,
+    weights: HashMap<Weight, Id>,
     pools: HashMap<(usize, Part), Id>,
     constants: Vec<(Vec<f32>, Id)>,
 }
@@ -173,19 +173,31 @@ impl<'a> Builder<'a> {
         id
     }
 
-    /// The tensor of a weight.
+    /// The tensor of a weight: a view where it is part of a larger one, whose bytes are there once.
     pub fn weight(&mut self, weight: &Weight) -> Id {
-        if let Some(&id) = self.weights.get(&weight.tensor) {
+        if let Some(&id) = self.weights.get(weight) {
             return id;
         }
-        let content = if weight.widened {
-            Content::Widened(weight.tensor)
-        } else {
-            Content::Weight(weight.tensor)
+        let id = match weight.slice {
+            Some(slice) => self.slice(weight, slice),
+            None if weight.widened => self.whole(weight, Content::Widened(weight.tensor)),
+            None => self.whole(weight, Content::Weight(weight.tensor)),
         };
-        let id = self.push_buffer(content, weight.ty, weight.dims, Symbol::None, 0);
-        self.weights.insert(weight.tensor, id);
+        self.weights.insert(*weight, id);
         id
+    }
+
+    fn whole(&mut self, weight: &Weight, content: Content) -> Id {
+        self.push_buffer(content, weight.ty, weight.dims, Symbol::None, 0)
+    }
+
+    fn slice(&mut self, weight: &Weight, Slice { axis, rows }: Slice) -> Id {
+        let whole = self.weight(&weight.whole());
+        let mut tensor = *self.tensor(whole);
+        tensor.dims = weight.dims;
+        tensor.offset += u64::from(rows.first) * tensor.strides[axis] as u64;
+        tensor.strides[axis] *= i64::from(rows.step);
+        self.push_tensor(tensor)
     }
 
     /// A vector `[n]` that the model computed.

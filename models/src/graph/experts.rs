@@ -9,6 +9,7 @@ use backend_api::{
 use super::{Builder, Content, Id, builder::bits};
 use crate::{
     error::LoadError,
+    names::{Names, Rows},
     weights::{Block, Linear},
 };
 
@@ -52,22 +53,27 @@ pub struct Mixture {
 /// A mixture of experts: a router and n gated feed-forward networks, of which each token takes k.
 pub struct Experts {
     router: Linear,
+    /// `[d, f, n]`, as `up`.
     gate: Linear,
     up: Linear,
+    /// `[f, d, n]`.
     down: Linear,
     of: Mixture,
 }
 
 impl Experts {
-    /// `ffn_gate_inp` and `ffn_gate_exps`, `ffn_up_exps`, `ffn_down_exps` of a model with `d` values a token.
+    /// `ffn_gate_inp` and `ffn_gate_exps`, `ffn_up_exps`, `ffn_down_exps` of a model with `d` values a token; or gate and up
+    /// in `ffn_gate_up_exps`, where their rows take turns.
     pub fn load(block: &Block, d: u32, of: &Mixture) -> Result<Experts, LoadError> {
         let Mixture {
             count: n, hidden: f, ..
         } = *of;
+        let [of_gate, of_up] = Rows::in_turn(f);
+        let hidden = |name: &str, of| block.stack(Names::new(name).or_rows("ffn_gate_up_exps", of), [d, f, n]);
         Ok(Experts {
             router: block.linear("ffn_gate_inp", d, n)?,
-            gate: block.stack("ffn_gate_exps", [d, f, n])?,
-            up: block.stack("ffn_up_exps", [d, f, n])?,
+            gate: hidden("ffn_gate_exps", of_gate)?,
+            up: hidden("ffn_up_exps", of_up)?,
             down: block.stack("ffn_down_exps", [f, d, n])?,
             of: *of,
         })
