@@ -171,7 +171,7 @@ fn an_architecture_that_is_not_served_is_told_with_those_that_are() {
         file.set("general.architecture", "nosuch");
     });
     changed
-        .fails(&["--raw"], &["architecture \"nosuch\"", "hint: served are qwen2"])
+        .fails(&["--raw"], &["architecture \"nosuch\"", "hint: served are llama"])
         .unwrap();
 }
 
