@@ -25,7 +25,10 @@ pub enum LoadError {
         file: String,
     },
     /// A tensor that the architecture needs.
-    #[error("{file}: tensor {name:?} is missing; the architecture needs it as {expected}")]
+    #[error(
+        "{file}: tensor {name:?} is missing; the architecture needs it as {expected}{}",
+        instead(others)
+    )]
     Missing {
         /// The model file.
         file: String,
@@ -33,6 +36,8 @@ pub enum LoadError {
         name: String,
         /// The shape that it should have.
         expected: String,
+        /// Other spellings that would do.
+        others: Vec<String>,
     },
     /// A tensor of another shape or an unusable type.
     #[error("{file}: tensor {name:?} is {found}, where {expected} is expected")]
@@ -46,4 +51,30 @@ pub enum LoadError {
         /// What was expected.
         expected: String,
     },
+    /// Factors on frequencies that cannot serve.
+    #[error("{file}: the numbers of tensor {name:?} are not all above 0")]
+    Factors {
+        /// The model file.
+        file: String,
+        /// The tensor's name.
+        name: String,
+    },
+    /// A file of 2023, with a tensor for each expert.
+    #[error(
+        "{file}: tensor {name:?} is of one expert, where a layer's experts are expected in one tensor\nhint: files as old as \
+         this have to be converted again from the original model"
+    )]
+    SeparateExperts {
+        /// The model file.
+        file: String,
+        /// The tensor's name.
+        name: String,
+    },
+}
+
+fn instead(others: &[String]) -> String {
+    match others {
+        [] => String::new(),
+        others => format!("\nhint: {} would do as well", others.join(", or ")),
+    }
 }

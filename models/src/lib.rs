@@ -5,6 +5,7 @@ pub mod error;
 pub mod gguf;
 pub mod graph;
 pub mod keys;
+pub mod names;
 pub mod template;
 pub mod tokenizer;
 pub mod weights;

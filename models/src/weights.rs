@@ -1,14 +1,15 @@
-//! Tensors of a file by name, their shapes checked before anything is built.
+//! Tensors of a file by the names that files have for them, their shapes checked before anything is built.
 
-use backend_api::types::Type;
+use backend_api::{decode::decode_row, types::Type};
 
 use crate::{
     error::LoadError,
     gguf::{Gguf, TensorInfo, TensorType},
+    names::{Names, Rows, Spelling},
 };
 
-/// A tensor of the model file that is there and has the shape that the architecture asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Values of the model file that are there and have the shape that the architecture asks for: a tensor, or rows of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Weight {
     /// Index into [`Gguf::tensors`].
     pub tensor: usize,
@@ -18,15 +19,44 @@ pub struct Weight {
     pub dims: [u32; 4],
     /// Whether the file holds the vector in another type than F32, so that the host widens it on load.
     pub widened: bool,
+    /// The rows of the tensor that these are, where they are not all of it.
+    pub slice: Option<Slice>,
 }
 
-/// A weight matrix `[K, M]` and its bias `[M]`, if it has one.
+/// Rows of a tensor that holds more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Slice {
+    /// The dimension that counts rows: 1 of matrices, 0 of vectors.
+    pub axis: usize,
+    /// Which of them.
+    pub rows: Rows,
+}
+
+impl Weight {
+    /// The whole tensor that this is, or is part of.
+    pub fn whole(&self) -> Weight {
+        let mut whole = Weight { slice: None, ..*self };
+        if let Some(Slice { axis, rows }) = self.slice {
+            whole.dims[axis] = rows.of;
+        }
+        whole
+    }
+}
+
+/// A weight matrix `[K, M]` and its bias `[M]`, if it has one; or n of each side by side, `[K, M, n]` and `[M, n]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear {
-    /// `[K, M]`.
+    /// `[K, M]`, or `[K, M, n]`.
     pub weight: Weight,
-    /// `[M]`.
+    /// `[M]`, or `[M, n]`.
     pub bias: Option<Weight>,
+}
+
+/// The weights of one layer, whose names begin with `blk.I.`.
+pub struct Block<'a> {
+    weights: Weights<'a>,
+    layer: u32,
+    biased: &'a [&'a str],
 }
 
 /// Finds weights in a file.
@@ -34,6 +64,10 @@ pub struct Linear {
 pub struct Weights<'a> {
     file: &'a Gguf,
 }
+
+/// The dimension that counts the rows of a vector, and of a matrix.
+const VECTOR: usize = 0;
+const MATRIX: usize = 1;
 
 impl<'a> Weights<'a> {
     /// The weights of `file`.
@@ -49,29 +83,20 @@ impl<'a> Weights<'a> {
     /// M of the matrix `[K, M]` called `name`, for what only the tensor tells: the size of the vocabulary. It fits i32.
     pub fn rows(&self, name: &str) -> Result<u32, LoadError> {
         let info = self.file.tensor(name);
-        let info = info.ok_or_else(|| self.missing(name, "a matrix".into()))?;
+        let info = info.ok_or_else(|| self.missing(&name.into(), "a matrix".into()))?;
         let rows = i32::try_from(info.dims[1]).ok().filter(|&rows| rows > 0);
         rows.map(i32::cast_unsigned)
             .ok_or_else(|| self.wrong(info, "a matrix of 1 to 2147483647 rows".into()))
     }
 
     /// A matrix or a stack of matrices, of any type that products take; `dims` are its sizes, fastest first.
-    pub fn matrix(&self, name: &str, dims: &[u32]) -> Result<Weight, LoadError> {
-        let (index, info) = self.find(name, dims)?;
-        match info.kind {
-            TensorType::Known(ty) if Type::WEIGHTS.contains(&ty) => Ok(Weight {
-                tensor: index,
-                ty,
-                dims: padded(dims),
-                widened: false,
-            }),
-            _ => Err(self.wrong(info, format!("F32, F16, BF16 or a quantized type {}", shape(dims)))),
-        }
+    pub fn matrix(&self, names: impl Into<Names>, dims: &[u32]) -> Result<Weight, LoadError> {
+        self.find(&names.into(), dims, MATRIX)
     }
 
     /// A norm's weights or a bias: what graphs hold in F32. Other types are widened on load.
-    pub fn vector(&self, name: &str, dims: &[u32]) -> Result<Weight, LoadError> {
-        let weight = self.matrix(name, dims)?;
+    pub fn vector(&self, names: impl Into<Names>, dims: &[u32]) -> Result<Weight, LoadError> {
+        let weight = self.find(&names.into(), dims, VECTOR)?;
         Ok(Weight {
             ty: Type::F32,
             widened: weight.ty != Type::F32,
@@ -80,33 +105,112 @@ impl<'a> Weights<'a> {
     }
 
     /// As [`Weights::vector`], where the tensor may be absent.
-    pub fn optional_vector(&self, name: &str, dims: &[u32]) -> Result<Option<Weight>, LoadError> {
-        self.has(name).then(|| self.vector(name, dims)).transpose()
+    pub fn optional_vector(&self, names: impl Into<Names>, dims: &[u32]) -> Result<Option<Weight>, LoadError> {
+        let names = names.into();
+        let there = names.spellings().iter().any(|spelling| self.has(&spelling.name));
+        there.then(|| self.vector(names, dims)).transpose()
     }
 
     /// `NAME.weight` `[k, m]` with `NAME.bias` `[m]` where the file has it.
-    pub fn linear(&self, name: &str, k: u32, m: u32) -> Result<Linear, LoadError> {
+    pub fn linear(&self, names: impl Into<Names>, k: u32, m: u32) -> Result<Linear, LoadError> {
+        self.linears(&names.into(), &[k, m], false)
+    }
+
+    fn linears(&self, names: &Names, dims: &[u32], biased: bool) -> Result<Linear, LoadError> {
+        let (weight, bias) = (names.with(".weight"), names.with(".bias"));
         Ok(Linear {
-            weight: self.matrix(&format!("{name}.weight"), &[k, m])?,
-            bias: self.optional_vector(&format!("{name}.bias"), &[m])?,
+            weight: self.matrix(weight, dims)?,
+            bias: match biased {
+                true => Some(self.vector(bias, &dims[1..])?),
+                false => self.optional_vector(bias, &dims[1..])?,
+            },
         })
     }
 
-    fn find(&self, name: &str, dims: &[u32]) -> Result<(usize, &'a TensorInfo), LoadError> {
-        let index = self.file.index(name).ok_or_else(|| self.missing(name, shape(dims)))?;
-        let info = &self.file.tensors()[index];
-        if info.dims == padded(dims).map(u64::from) {
-            Ok((index, info))
-        } else {
-            Err(self.wrong(info, shape(dims)))
+    /// The weights of layer `layer`. The matrices that `biased` names must have a bias; others take theirs where the file
+    /// has it.
+    pub fn block(&self, layer: u32, biased: &'a [&'a str]) -> Block<'a> {
+        Block {
+            weights: *self,
+            layer,
+            biased,
         }
     }
 
-    fn missing(&self, name: &str, expected: String) -> LoadError {
-        LoadError::Missing {
+    /// The numbers of the vector `[n]` called `name`, each above 0: what something is divided by on load.
+    pub fn factors(&self, name: &str, n: u32) -> Result<Vec<f32>, LoadError> {
+        let weight = self.vector(name, &[n])?;
+        let info = &self.file.tensors()[weight.tensor];
+        let mut factors = vec![0.0; n as usize];
+        let decoded = match info.kind {
+            TensorType::Known(ty) => decode_row(ty, self.file.data(info), &mut factors).is_ok(),
+            _ => false,
+        };
+        if decoded && factors.iter().all(|&factor| factor.is_finite() && factor > 0.0) {
+            Ok(factors)
+        } else {
+            Err(LoadError::Factors {
+                file: self.file.name(),
+                name: name.into(),
+            })
+        }
+    }
+
+    /// An error about experts that each have a tensor of their own, of which `name` is one.
+    pub fn separate_experts(&self, name: &str) -> LoadError {
+        LoadError::SeparateExperts {
             file: self.file.name(),
             name: name.into(),
+        }
+    }
+
+    /// The first spelling that the file has in its shape.
+    fn find(&self, names: &Names, dims: &[u32], axis: usize) -> Result<Weight, LoadError> {
+        let there = || {
+            let found = |spelling| self.tensor(spelling).map(|(index, info)| (spelling, index, info));
+            names.spellings().iter().filter_map(found)
+        };
+        let fits = |(spelling, _, info): &(&Spelling, usize, &TensorInfo)| {
+            info.dims == padded(&spelling.whole(dims, axis)).map(u64::from)
+        };
+        let Some((spelling, index, info)) = there().find(fits) else {
+            let alone = there().find(|(spelling, ..)| spelling.rows.is_none());
+            return Err(match alone {
+                Some((_, _, info)) => self.wrong(info, shape(dims)),
+                None => self.missing(names, shape(dims)),
+            });
+        };
+        match info.kind {
+            TensorType::Known(ty) if Type::WEIGHTS.contains(&ty) => Ok(Weight {
+                tensor: index,
+                ty,
+                dims: padded(dims),
+                widened: false,
+                slice: spelling.rows.map(|rows| Slice { axis, rows }),
+            }),
+            _ => Err(self.wrong(info, format!("F32, F16, BF16 or a quantized type {}", shape(dims)))),
+        }
+    }
+
+    fn tensor(&self, spelling: &Spelling) -> Option<(usize, &'a TensorInfo)> {
+        let index = self.file.index(&spelling.name)?;
+        Some((index, &self.file.tensors()[index]))
+    }
+
+    fn missing(&self, names: &Names, expected: String) -> LoadError {
+        let other = |spelling: &Spelling| {
+            let found = self.tensor(spelling);
+            let found = found.map_or(String::new(), |(_, info)| {
+                format!(" (the file's is {})", described(info))
+            });
+            format!("{spelling}{found}")
+        };
+        let (usual, others) = names.split();
+        LoadError::Missing {
+            file: self.file.name(),
+            name: usual.name.clone(),
             expected,
+            others: others.iter().map(other).collect(),
         }
     }
 
@@ -114,10 +218,39 @@ impl<'a> Weights<'a> {
         LoadError::Shape {
             file: self.file.name(),
             name: info.name.clone(),
-            found: format!("{} {}", info.kind, shape(info.shape())),
+            found: described(info),
             expected,
         }
     }
+}
+
+impl Block<'_> {
+    fn named(&self, names: impl Into<Names>) -> (Names, bool) {
+        let names = names.into();
+        let biased = self.biased.contains(&names.split().0.name.as_str());
+        (names.within(&format!("blk.{}", self.layer)), biased)
+    }
+
+    /// The vector `NAME.weight` `[n]`.
+    pub fn vector(&self, names: impl Into<Names>, n: u32) -> Result<Weight, LoadError> {
+        self.weights.vector(self.named(names).0.with(".weight"), &[n])
+    }
+
+    /// The matrix `NAME.weight` `[k, m]` with its bias `[m]`.
+    pub fn linear(&self, names: impl Into<Names>, k: u32, m: u32) -> Result<Linear, LoadError> {
+        let (names, biased) = self.named(names);
+        self.weights.linears(&names, &[k, m], biased)
+    }
+
+    /// The matrices `NAME.weight` `[k, m, n]` with their biases `[m, n]`.
+    pub fn stack(&self, names: impl Into<Names>, dims: [u32; 3]) -> Result<Linear, LoadError> {
+        let (names, biased) = self.named(names);
+        self.weights.linears(&names, &dims, biased)
+    }
+}
+
+fn described(info: &TensorInfo) -> String {
+    format!("{} {}", info.kind, shape(info.shape()))
 }
 
 fn padded(dims: &[u32]) -> [u32; 4] {
