@@ -51,6 +51,25 @@ pub enum LoadError {
         /// What was expected.
         expected: String,
     },
+    /// Factors on frequencies that cannot serve.
+    #[error("{file}: the numbers of tensor {name:?} are not all above 0")]
+    Factors {
+        /// The model file.
+        file: String,
+        /// The tensor's name.
+        name: String,
+    },
+    /// A file of 2023, with a tensor for each expert.
+    #[error(
+        "{file}: tensor {name:?} is of one expert, where a layer's experts are expected in one tensor\nhint: files as old as \
+         this have to be converted again from the original model"
+    )]
+    SeparateExperts {
+        /// The model file.
+        file: String,
+        /// The tensor's name.
+        name: String,
+    },
 }
 
 fn instead(others: &[String]) -> String {

@@ -66,6 +66,16 @@ impl<'a> Keys<'a> {
         self.metadata.u32(&self.full(key))
     }
 
+    /// An integer from 0; 0 where the key is absent.
+    pub fn number_or_zero(&self, key: &str) -> Result<u32, GgufError> {
+        Ok(self.metadata.opt_u32(&self.full(key))?.unwrap_or(0))
+    }
+
+    /// A bool that may be absent.
+    pub fn opt_bool(&self, key: &str) -> Result<Option<bool>, GgufError> {
+        self.metadata.opt_bool(&self.full(key))
+    }
+
     /// `a` · `b`, sizes of which `key` is one: it fits i32.
     pub fn product(&self, key: &str, a: u32, b: u32) -> Result<u32, GgufError> {
         let product = a.checked_mul(b).filter(|&product| i32::try_from(product).is_ok());
@@ -103,15 +113,15 @@ impl<'a> Keys<'a> {
         Ok(layers)
     }
 
-    /// `attention.head_count`, `head_count_kv` and `key_length` of a model with `d` values a token. A file without
-    /// `key_length` means `usual` values a head, or d / H.
-    pub fn heads(&self, d: u32, usual: Option<u32>) -> Result<Heads, GgufError> {
+    /// `attention.head_count`, `head_count_kv` and `key_length`; `value_length` is the same. A file without
+    /// `key_length` means `usual` values a head, or `embedding_length` / H.
+    pub fn heads(&self, usual: Option<u32>) -> Result<Heads, GgufError> {
         let [count, kv_count, length] = [
             "attention.head_count",
             "attention.head_count_kv",
             "attention.key_length",
         ];
-        let heads = self.size(count)?;
+        let (d, heads) = (self.size("embedding_length")?, self.size(count)?);
         self.require(heads <= d, count, "no more heads than embedding_length")?;
         let kv_heads = self.opt_size(kv_count)?.unwrap_or(heads);
         self.require(
@@ -124,6 +134,12 @@ impl<'a> Keys<'a> {
             None => (usual, count),
         };
         let head_dim = said.unwrap_or(d / heads);
+        let values = self.opt_size("attention.value_length")?.unwrap_or(head_dim);
+        self.require(
+            values == head_dim,
+            "attention.value_length",
+            "the same as attention.key_length",
+        )?;
         self.require(head_dim.is_multiple_of(2), key, "heads of an even number of values")?;
         let rows = head_dim.checked_mul(heads).filter(|&rows| i32::try_from(rows).is_ok());
         self.require(rows.is_some(), key, "heads whose values together fit i32")?;
@@ -132,6 +148,15 @@ impl<'a> Keys<'a> {
             kv_heads,
             head_dim,
         })
+    }
+
+    /// n: `rope.dimension_count`, an even number of a head's values; all of them where the file does not say.
+    pub fn rotated_dims(&self, head_dim: u32) -> Result<u32, GgufError> {
+        let key = "rope.dimension_count";
+        let dims = self.opt_size(key)?.unwrap_or(head_dim);
+        let fits = dims.is_multiple_of(2) && dims <= head_dim;
+        self.require(fits, key, "an even number, at most attention.key_length")?;
+        Ok(dims)
     }
 
     /// `expert_count` and `expert_used_count`: how many experts a layer has, and how many serve a token. Backends serve up
@@ -190,6 +215,13 @@ impl<'a> Keys<'a> {
         Ok(number)
     }
 
+    /// A number above 0 that may be absent.
+    pub fn positive_f32(&self, key: &str) -> Result<Option<f32>, GgufError> {
+        let number = self.opt_f32(key)?;
+        self.require(number.is_none_or(|number| number > 0.0), key, "a number above 0")?;
+        Ok(number)
+    }
+
     /// A string that may be absent.
     pub fn opt_string(&self, key: &str) -> Result<Option<&'a str>, GgufError> {
         self.metadata.opt_string(&self.full(key))
@@ -208,6 +240,21 @@ impl<'a> Keys<'a> {
             },
             Some(_) => Ok(by_period(self.size(key)?)),
         }
+    }
+
+    /// For each layer its window: `attention.sliding_window` where [`Keys::windowed_layers`] says so; `usual` tokens where
+    /// the key is absent and the architecture allows that.
+    pub fn windows(&self, period: u32, usual: Option<u32>) -> Result<Vec<Option<u32>>, GgufError> {
+        let key = "attention.sliding_window";
+        let window = match (self.opt_size(key)?, usual) {
+            (Some(window), _) | (None, Some(window)) => window,
+            (None, None) => self.size(key)?,
+        };
+        let windowed = self.windowed_layers(self.layers()?, period)?;
+        Ok(windowed
+            .into_iter()
+            .map(|windowed| windowed.then_some(window))
+            .collect())
     }
 
     /// An error about the value of `key`.

@@ -1,6 +1,6 @@
 //! Tensors of a file by the names that files have for them, their shapes checked before anything is built.
 
-use backend_api::types::Type;
+use backend_api::{decode::decode_row, types::Type};
 
 use crate::{
     error::LoadError,
@@ -50,6 +50,13 @@ pub struct Linear {
     pub weight: Weight,
     /// `[M]`, or `[M, n]`.
     pub bias: Option<Weight>,
+}
+
+/// The weights of one layer, whose names begin with `blk.I.`.
+pub struct Block<'a> {
+    weights: Weights<'a>,
+    layer: u32,
+    biased: &'a [&'a str],
 }
 
 /// Finds weights in a file.
@@ -104,21 +111,41 @@ impl<'a> Weights<'a> {
         there.then(|| self.vector(names, dims)).transpose()
     }
 
-    /// `NAME.weight` `[k, m]` with `NAME.bias` `[m]` where the file has it.
-    pub fn linear(&self, names: impl Into<Names>, k: u32, m: u32) -> Result<Linear, LoadError> {
-        self.linears(&names.into(), &[k, m])
+    /// The weights of layer `layer`. The matrices that `biased` names must have a bias; others take theirs where the file
+    /// has it.
+    pub fn block(&self, layer: u32, biased: &'a [&'a str]) -> Block<'a> {
+        Block {
+            weights: *self,
+            layer,
+            biased,
+        }
     }
 
-    /// `NAME.weight` `[k, m, n]` with `NAME.bias` `[m, n]` where the file has it.
-    pub fn stack(&self, names: impl Into<Names>, dims: [u32; 3]) -> Result<Linear, LoadError> {
-        self.linears(&names.into(), &dims)
+    /// The numbers of the vector `[n]` called `name`, each above 0: what something is divided by on load.
+    pub fn factors(&self, name: &str, n: u32) -> Result<Vec<f32>, LoadError> {
+        let weight = self.vector(name, &[n])?;
+        let info = &self.file.tensors()[weight.tensor];
+        let mut factors = vec![0.0; n as usize];
+        let decoded = match info.kind {
+            TensorType::Known(ty) => decode_row(ty, self.file.data(info), &mut factors).is_ok(),
+            _ => false,
+        };
+        if decoded && factors.iter().all(|&factor| factor.is_finite() && factor > 0.0) {
+            Ok(factors)
+        } else {
+            Err(LoadError::Factors {
+                file: self.file.name(),
+                name: name.into(),
+            })
+        }
     }
 
-    fn linears(&self, names: &Names, dims: &[u32]) -> Result<Linear, LoadError> {
-        Ok(Linear {
-            weight: self.matrix(names.with(".weight"), dims)?,
-            bias: self.optional_vector(names.with(".bias"), &dims[1..])?,
-        })
+    /// An error about experts that each have a tensor of their own, of which `name` is one.
+    pub fn separate_experts(&self, name: &str) -> LoadError {
+        LoadError::SeparateExperts {
+            file: self.file.name(),
+            name: name.into(),
+        }
     }
 
     /// The first spelling that the file has in its shape.
@@ -178,6 +205,48 @@ impl<'a> Weights<'a> {
             found: described(info),
             expected,
         }
+    }
+}
+
+impl Block<'_> {
+    /// The vector `NAME.weight` `[n]`.
+    pub fn vector(&self, names: impl Into<Names>, n: u32) -> Result<Weight, LoadError> {
+        self.whole_name(names.into().with(".weight"), n)
+    }
+
+    /// The vector `NAME` `[n]`.
+    pub fn whole_name(&self, names: impl Into<Names>, n: u32) -> Result<Weight, LoadError> {
+        self.weights.vector(self.within(&names.into()), &[n])
+    }
+
+    /// The matrix `NAME.weight` `[k, m]`.
+    pub fn matrix(&self, names: impl Into<Names>, k: u32, m: u32) -> Result<Weight, LoadError> {
+        self.weights.matrix(self.within(&names.into().with(".weight")), &[k, m])
+    }
+
+    /// The matrix `NAME.weight` `[k, m]` with its bias `[m]`.
+    pub fn linear(&self, names: impl Into<Names>, k: u32, m: u32) -> Result<Linear, LoadError> {
+        self.with_bias(&names.into(), &[k, m])
+    }
+
+    /// The matrices `NAME.weight` `[k, m, n]` with their biases `[m, n]`.
+    pub fn stack(&self, names: impl Into<Names>, [k, m, n]: [u32; 3]) -> Result<Linear, LoadError> {
+        self.with_bias(&names.into(), &[k, m, n])
+    }
+
+    fn within(&self, names: &Names) -> Names {
+        names.within(&format!("blk.{}", self.layer))
+    }
+
+    fn with_bias(&self, names: &Names, dims: &[u32]) -> Result<Linear, LoadError> {
+        let [weight, bias] = [".weight", ".bias"].map(|part| self.within(&names.with(part)));
+        Ok(Linear {
+            weight: self.weights.matrix(weight, dims)?,
+            bias: match self.biased.contains(&names.usual()) {
+                true => Some(self.weights.vector(bias, &dims[1..])?),
+                false => self.weights.optional_vector(bias, &dims[1..])?,
+            },
+        })
     }
 }
 

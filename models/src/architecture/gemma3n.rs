@@ -11,10 +11,7 @@ use crate::{
     weights::{Linear, Weight, Weights},
 };
 
-pub(super) const ARCHITECTURE: Architecture = Architecture {
-    names: &["gemma3n"],
-    load,
-};
+pub(super) const ARCHITECTURE: Architecture = Architecture::own(&["gemma3n"], load);
 
 /// Layer i is global when i + 1 is a multiple of this, where the file does not say.
 const GLOBAL_PERIOD: u32 = 5;
@@ -89,7 +86,7 @@ struct Sizes {
 
 fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
     let d = keys.size("embedding_length")?;
-    let heads = keys.heads(d, Some(256))?;
+    let heads = keys.heads(Some(256))?;
     let (streams, active) = streams(keys)?;
     let per_layer = keys.size("embedding_length_per_layer_input")?;
     let depth = keys.layers()?;
@@ -198,7 +195,8 @@ impl Layer {
         let name = |name: &str| format!("blk.{i}.{name}");
         let matrix = |tensor: &str, dims: &[u32]| weights.matrix(name(&format!("{tensor}.weight")), dims);
         let vector = |tensor: &str, len: u32| weights.vector(name(&format!("{tensor}.weight")), &[len]);
-        let linear = |tensor: &str, k, m| weights.linear(name(tensor), k, m);
+        let block = weights.block(i as u32, &[]);
+        let linear = |tensor: &str, k, m| block.linear(tensor, k, m);
         let rank = weights.rows(&name("laurel_l.weight"))?;
         let kv = match cache == i {
             true => Some(KeysAndValues {
@@ -361,6 +359,7 @@ impl Gemma3n {
             scale: 1.0,
             softcap: 0.0,
             window: layer.window,
+            temperature: None,
             sinks: None,
         };
         let a = g.attention(q, &attend);

@@ -11,7 +11,7 @@ use crate::{
     error::LoadError,
     keys::{Heads, Keys},
     names::{Names, Rows},
-    weights::{Linear, Weight, Weights},
+    weights::{Block, Linear, Weight, Weights},
 };
 
 /// What stands before and after the layers: the token embedding, the last norm and the output projection.
@@ -68,9 +68,9 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// `BLOCK.attn_q`, `attn_k` and `attn_v`, or `attn_qkv` with the rows of all three, and `attn_output` or `attn_out`, of a
-    /// model with `d` values a token, and the norms of queries and keys where `normed`.
-    pub fn load(weights: &Weights, block: &str, d: u32, heads: Heads, normed: bool) -> Result<Attention, LoadError> {
+    /// `attn_q`, `attn_k` and `attn_v`, or `attn_qkv` with the rows of all three in this order, and `attn_output` or
+    /// `attn_out` of a model with `d` values a token, and the norms of queries and keys where `normed`.
+    pub fn load(block: &Block, d: u32, heads: Heads, normed: bool) -> Result<Attention, LoadError> {
         let Heads {
             heads: count,
             kv_heads,
@@ -78,20 +78,18 @@ impl Attention {
         } = heads;
         let sizes = [count, kv_heads, kv_heads].map(|heads| heads * head_dim);
         let [of_q, of_k, of_v] = Rows::in_order(sizes);
-        let linear = |name: &str, of, m| {
-            let names = Names::new(name).or_rows("attn_qkv", of).within(block);
-            weights.linear(names, d, m)
-        };
-        let output = Names::new("attn_output").or("attn_out").within(block);
-        let norm = |name: &str| weights.vector(format!("{block}.{name}.weight"), &[head_dim]);
+        let linear = |name: &str, of, m| block.linear(Names::new(name).or_rows("attn_qkv", of), d, m);
         Ok(Attention {
             heads,
             q: linear("attn_q", of_q, sizes[0])?,
             k: linear("attn_k", of_k, sizes[1])?,
             v: linear("attn_v", of_v, sizes[2])?,
-            output: weights.linear(output, sizes[0], d)?,
+            output: block.linear(Names::new("attn_output").or("attn_out"), sizes[0], d)?,
             norms: if normed {
-                Some((norm("attn_q_norm")?, norm("attn_k_norm")?))
+                Some((
+                    block.vector("attn_q_norm", head_dim)?,
+                    block.vector("attn_k_norm", head_dim)?,
+                ))
             } else {
                 None
             },
@@ -155,18 +153,15 @@ pub struct FeedForward {
 }
 
 impl FeedForward {
-    /// `BLOCK.ffn_gate`, `ffn_up` and `ffn_down` with `f` hidden values; or both of the first in `ffn_up`, the gate's rows
-    /// before the others.
-    pub fn load(weights: &Weights, block: &str, d: u32, f: u32) -> Result<FeedForward, LoadError> {
+    /// `ffn_gate`, `ffn_up` and `ffn_down` with `f` hidden values; or both of the first in `ffn_up`, the gate's rows before
+    /// the others.
+    pub fn load(block: &Block, d: u32, f: u32) -> Result<FeedForward, LoadError> {
         let [of_gate, of_up] = Rows::in_order([f; 2]);
-        let linear = |name: &str, of| {
-            let names = Names::new(name).or_rows("ffn_up", of).within(block);
-            weights.linear(names, d, f)
-        };
+        let linear = |name: &str, of| block.linear(Names::new(name).or_rows("ffn_up", of), d, f);
         Ok(FeedForward {
             gate: linear("ffn_gate", of_gate)?,
             up: linear("ffn_up", of_up)?,
-            down: weights.linear(format!("{block}.ffn_down"), f, d)?,
+            down: block.linear("ffn_down", f, d)?,
         })
     }
 

@@ -18,6 +18,15 @@ use crate::weights::{Linear, Slice, Weight};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Id(u32);
 
+/// A factor on scores that grows with the position p of the query: 1 + β·ln(1 + ⌊p / span⌋).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Temperature {
+    /// β.
+    pub beta: f32,
+    /// Tokens.
+    pub span: u32,
+}
+
 /// How a layer attends.
 #[derive(Clone, Copy, Debug)]
 pub struct Attend {
@@ -29,6 +38,8 @@ pub struct Attend {
     pub softcap: f32,
     /// The window in tokens.
     pub window: Option<u32>,
+    /// How scores grow with the position.
+    pub temperature: Option<Temperature>,
     /// One more logit a head, `[H]`.
     pub sinks: Option<Id>,
 }
@@ -72,6 +83,11 @@ impl<'a> Builder<'a> {
     /// The graph.
     pub fn finish(self) -> Graph {
         self.graph
+    }
+
+    /// The most tokens of a sequence.
+    pub fn context(&self) -> u32 {
+        self.shape.context
     }
 
     /// Says to which layer the next operations belong; `None` for those before and after the layers.
@@ -421,11 +437,14 @@ impl<'a> Builder<'a> {
         } else {
             Window::Full
         };
+        let temperature = attend.temperature.unwrap_or(Temperature { beta: 0.0, span: 0 });
         let words = [
             (word::attention::SCALE, attend.scale.to_bits()),
             (word::attention::SOFTCAP, attend.softcap.to_bits()),
             (word::attention::WINDOW_KIND, kind as u32),
             (word::attention::WINDOW, attend.window.unwrap_or(0)),
+            (word::attention::BETA, bits(temperature.beta)),
+            (word::attention::SPAN, temperature.span),
         ];
         let inputs = [
             Some(q),

@@ -10,7 +10,7 @@ use super::{Builder, Content, Id, builder::bits};
 use crate::{
     error::LoadError,
     names::{Names, Rows},
-    weights::{Linear, Weights},
+    weights::{Block, Linear},
 };
 
 /// The gate of the experts, with its numbers.
@@ -24,50 +24,65 @@ pub struct ExpertGate {
     pub limit: f32,
 }
 
+impl ExpertGate {
+    /// silu(g)·u.
+    pub const SILU: ExpertGate = ExpertGate {
+        kind: Gate::Silu,
+        alpha: 0.0,
+        limit: 0.0,
+    };
+}
+
+/// What a mixture of experts is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Mixture {
+    /// n: how many experts there are.
+    pub count: u32,
+    /// k: how many of them serve a token.
+    pub used: u32,
+    /// f: hidden values of an expert.
+    pub hidden: u32,
+    /// Their gate.
+    pub gate: ExpertGate,
+    /// How logits become the experts' weights.
+    pub weights: PickMode,
+    /// Factor on them.
+    pub scale: f32,
+}
+
 /// A mixture of experts: a router and n gated feed-forward networks, of which each token takes k.
 pub struct Experts {
     router: Linear,
-    /// `[d, f, n]`, as `up`.
     gate: Linear,
     up: Linear,
-    /// `[f, d, n]`.
     down: Linear,
-    used: u32,
-    activation: ExpertGate,
+    of: Mixture,
 }
 
 impl Experts {
-    /// `BLOCK.ffn_gate_inp` and `ffn_gate_exps`, `ffn_up_exps`, `ffn_down_exps` of `n` experts with `f` hidden values, of
-    /// which `used` serve a token; or gate and up in `ffn_gate_up_exps`, where their rows take turns.
-    pub fn load(
-        weights: &Weights,
-        block: &str,
-        [d, f, n]: [u32; 3],
-        used: u32,
-        activation: ExpertGate,
-    ) -> Result<Experts, LoadError> {
+    /// `ffn_gate_inp` and `ffn_gate_exps`, `ffn_up_exps`, `ffn_down_exps` of a model with `d` values a token; or gate and up
+    /// in `ffn_gate_up_exps`, where their rows take turns.
+    pub fn load(block: &Block, d: u32, of: &Mixture) -> Result<Experts, LoadError> {
+        let Mixture {
+            count: n, hidden: f, ..
+        } = *of;
         let [of_gate, of_up] = Rows::in_turn(f);
-        let hidden = |name: &str, of| {
-            let names = Names::new(name).or_rows("ffn_gate_up_exps", of).within(block);
-            weights.stack(names, [d, f, n])
-        };
+        let hidden = |name: &str, of| block.stack(Names::new(name).or_rows("ffn_gate_up_exps", of), [d, f, n]);
         Ok(Experts {
-            router: weights.linear(format!("{block}.ffn_gate_inp"), d, n)?,
+            router: block.linear("ffn_gate_inp", d, n)?,
             gate: hidden("ffn_gate_exps", of_gate)?,
             up: hidden("ffn_up_exps", of_up)?,
-            down: weights.stack(format!("{block}.ffn_down_exps"), [f, d, n])?,
-            used,
-            activation,
+            down: block.stack("ffn_down_exps", [f, d, n])?,
+            of: *of,
         })
     }
 
-    /// x + Σ weight·expert(h) over the k experts with the largest logits, weights by softmax over those; in the place of
-    /// x `[d, T]`.
+    /// x + Σ weight·expert(h) over the k experts with the largest logits; in the place of x `[d, T]`.
     pub fn build(&self, g: &mut Builder, h: Id, x: Id) -> Id {
         let logits = g.router(h, &self.router);
-        let chosen = g.top_k(logits, self.used);
-        let weights = g.pick(logits, chosen, PickMode::SoftmaxPicked);
-        let hidden = g.gated_expert_product(h, [&self.gate, &self.up], chosen, &self.activation);
+        let chosen = g.top_k(logits, self.of.used);
+        let weights = g.pick(logits, chosen, &self.of);
+        let hidden = g.gated_expert_product(h, [&self.gate, &self.up], chosen, &self.of.gate);
         let outputs = g.expert_product(hidden, &self.down, chosen);
         g.combine_into(outputs, weights, x);
         x
@@ -94,11 +109,14 @@ impl Builder<'_> {
         self.emit(Operation::TopK, &[Some(x)], y, &[])
     }
 
-    /// Entries of x `[n, T]` by ids `[k, T]`, as `mode` says: `[k, T]`.
-    fn pick(&mut self, x: Id, ids: Id, mode: PickMode) -> Id {
+    /// The weights of the experts that ids `[k, T]` name, of logits x `[n, T]`: `[k, T]`.
+    fn pick(&mut self, x: Id, ids: Id, of: &Mixture) -> Id {
         let dims = self.tensor(ids).dims;
         let y = self.activation(dims, 1, x);
-        let words = [(word::pick::MODE, mode as u32), (word::pick::SCALE, bits(1.0))];
+        let words = [
+            (word::pick::MODE, of.weights as u32),
+            (word::pick::SCALE, bits(of.scale)),
+        ];
         self.emit(Operation::Pick, &[Some(x), Some(ids)], y, &words)
     }
 

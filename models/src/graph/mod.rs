@@ -2,6 +2,7 @@
 
 pub mod blocks;
 pub mod builder;
+pub mod decoder;
 pub mod experts;
 pub mod rope;
 pub mod streams;
