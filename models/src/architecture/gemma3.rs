@@ -1,7 +1,7 @@
 //! gemma3: norms before and after each block and on each head, windowed layers with a global one now and then, each of
 //! the two kinds with its own rotation.
 
-use super::{Architecture, Config, Gate, Keys, LoadError, Network, Rope, Weights};
+use super::{Architecture, Config, Gate, Keys, LoadError, Network, Rope, Weights, gemma2::gemma};
 
 pub(super) const ARCHITECTURE: Architecture = Architecture::decoder(&["gemma3"], gemma3);
 
@@ -9,26 +9,18 @@ pub(super) const ARCHITECTURE: Architecture = Architecture::decoder(&["gemma3"],
 const GLOBAL_PERIOD: u32 = 6;
 /// Files with so many layers (4B, 12B, 27B) and no scaling key mean a linear factor of 8 on global layers.
 const SCALED_DEPTHS: [usize; 3] = [34, 48, 62];
-/// The 27B model scales scores by the embedding's share of a head.
 const DEPTH_OF_27B: usize = 62;
 
 fn gemma3(keys: &Keys, _: &Weights) -> Result<Config, LoadError> {
     let heads = keys.heads(Some(256))?;
     let windows = keys.windows(GLOBAL_PERIOD, None)?;
     let (local, global) = ropes(keys, windows.len(), heads.head_dim)?;
-    let usual = Config::new(keys, heads, global, Network::gated(keys, Gate::GeluTanh)?)?;
+    let plain = Config::new(keys, heads, global, Network::gated(keys, Gate::GeluTanh)?)?;
     Ok(Config {
-        embedding_scale: (usual.width as f32).sqrt(),
         head_norms: true,
         local_rope: Some(local),
-        score_scale: match windows.len() {
-            DEPTH_OF_27B => usual.scale_by_width(),
-            _ => usual.score_scale,
-        },
-        windows,
-        post_norms: Some(["post_attention_norm", "post_ffw_norm"]),
         softcap: keys.softcap("final_logit_softcapping")?,
-        ..usual
+        ..gemma(plain, windows, DEPTH_OF_27B)
     })
 }
 
