@@ -7,6 +7,7 @@ use crate::gguf::{Gguf, GgufError, Metadata, Value};
 pub struct Keys<'a> {
     metadata: &'a Metadata,
     prefix: &'a str,
+    others: &'static [&'static str],
     tensors: usize,
 }
 
@@ -22,17 +23,22 @@ pub struct Heads {
 }
 
 impl<'a> Keys<'a> {
-    /// The keys of `file` under `prefix`.
-    pub fn new(file: &'a Gguf, prefix: &'a str) -> Self {
+    /// The keys of `file` under `prefix`, or under one of `others` where they are not there.
+    pub fn new(file: &'a Gguf, prefix: &'a str, others: &'static [&'static str]) -> Self {
         Keys {
             metadata: file.metadata(),
             prefix,
+            others,
             tensors: file.tensors().len(),
         }
     }
 
     fn full(&self, key: &str) -> String {
-        format!("{}.{key}", self.prefix)
+        let under = |prefix: &str| format!("{prefix}.{key}");
+        let others = self.others.iter().map(|prefix| under(prefix));
+        let mut spelled = std::iter::once(under(self.prefix)).chain(others);
+        let there = spelled.find(|full| self.metadata.get(full).is_some());
+        there.unwrap_or_else(|| under(self.prefix))
     }
 
     /// A size: an integer of at least 1.

@@ -13,14 +13,25 @@ use crate::{
 pub struct Weight {
     /// Index into [`Gguf::tensors`].
     pub tensor: usize,
-    /// The type that graphs see: the file's, or F32 where the host widens a vector.
+    /// The type that graphs see.
     pub ty: Type,
     /// Sizes, fastest first, unused ones 1.
     pub dims: [u32; 4],
-    /// Whether the file holds the vector in another type than F32, so that the host widens it on load.
-    pub widened: bool,
+    /// Whether the file has the tensor as graphs see it.
+    pub form: Form,
     /// The rows of the tensor that these are, where they are not all of it.
     pub slice: Option<Slice>,
+}
+
+/// What the host does with a tensor of the file before graphs see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// Nothing: its bytes serve where they lie.
+    AsStored,
+    /// A vector in another type than F32 is widened to that.
+    Widened,
+    /// MXFP4 in the order of older Ollama files is put into the usual one.
+    Rewritten,
 }
 
 /// Rows of a tensor that holds more.
@@ -97,10 +108,13 @@ impl<'a> Weights<'a> {
     /// A norm's weights or a bias: what graphs hold in F32. Other types are widened on load.
     pub fn vector(&self, names: impl Into<Names>, dims: &[u32]) -> Result<Weight, LoadError> {
         let weight = self.find(&names.into(), dims, VECTOR)?;
-        Ok(Weight {
-            ty: Type::F32,
-            widened: weight.ty != Type::F32,
-            ..weight
+        Ok(match weight.ty {
+            Type::F32 => weight,
+            _ => Weight {
+                ty: Type::F32,
+                form: Form::Widened,
+                ..weight
+            },
         })
     }
 
@@ -164,16 +178,18 @@ impl<'a> Weights<'a> {
                 None => self.missing(names, shape(dims)),
             });
         };
-        match info.kind {
-            TensorType::Known(ty) if Type::WEIGHTS.contains(&ty) => Ok(Weight {
-                tensor: index,
-                ty,
-                dims: padded(dims),
-                widened: false,
-                slice: spelling.rows.map(|rows| Slice { axis, rows }),
-            }),
-            _ => Err(self.wrong(info, format!("F32, F16, BF16 or a quantized type {}", shape(dims)))),
-        }
+        let (ty, form) = match info.kind {
+            TensorType::Known(ty) if Type::WEIGHTS.contains(&ty) => (ty, Form::AsStored),
+            TensorType::Mxfp4Old if axis == MATRIX => (Type::MXFP4, Form::Rewritten),
+            _ => return Err(self.wrong(info, format!("F32, F16, BF16 or a quantized type {}", shape(dims)))),
+        };
+        Ok(Weight {
+            tensor: index,
+            ty,
+            dims: padded(dims),
+            form,
+            slice: spelling.rows.map(|rows| Slice { axis, rows }),
+        })
     }
 
     fn tensor(&self, spelling: &Spelling) -> Option<(usize, &'a TensorInfo)> {

@@ -112,6 +112,8 @@ pub enum Content {
     Weight(usize),
     /// Tensor of the file, widened to F32.
     Widened(usize),
+    /// Tensor of the file in the usual order of its type, where the file has another.
+    Rewritten(usize),
     /// Numbers that the model computed.
     Constant(Vec<f32>),
     /// A layer's keys or values.
@@ -133,7 +135,7 @@ impl Content {
     /// The role in the contract.
     pub fn role(&self) -> Role {
         match self {
-            Content::Weight(_) => Role::Weight,
+            Content::Weight(_) | Content::Rewritten(_) => Role::Weight,
             Content::Widened(_) | Content::Constant(_) => Role::Constant,
             Content::Pool { .. } => Role::Pool,
             Content::Input(_) => Role::Input,
