@@ -6,6 +6,7 @@ mod gemma3n;
 mod gptoss;
 mod llama;
 mod mistral3;
+mod phi3;
 mod qwen2;
 mod qwen3;
 mod qwen3moe;
@@ -80,6 +81,7 @@ impl Architecture {
 const LIST: &[Architecture] = &[
     llama::ARCHITECTURE,
     mistral3::ARCHITECTURE,
+    phi3::ARCHITECTURE,
     qwen2::ARCHITECTURE,
     qwen3::ARCHITECTURE,
     qwen3moe::ARCHITECTURE,

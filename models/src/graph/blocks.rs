@@ -68,8 +68,8 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// `attn_q`, `attn_k` and `attn_v`, or `attn_qkv` with the rows of all three in this order, and `attn_output` or
-    /// `attn_out` of a model with `d` values a token, and the norms of queries and keys where `normed`.
+    /// `attn_q`, `attn_k` and `attn_v`, or `attn_qkv` with the rows of all three, and `attn_output` or `attn_out`, of a
+    /// model with `d` values a token, and the norms of queries and keys where `normed`.
     pub fn load(block: &Block, d: u32, heads: Heads, normed: bool) -> Result<Attention, LoadError> {
         let Heads {
             heads: count,
@@ -78,12 +78,12 @@ impl Attention {
         } = heads;
         let sizes = [count, kv_heads, kv_heads].map(|heads| heads * head_dim);
         let [of_q, of_k, of_v] = Rows::in_order(sizes);
-        let linear = |name: &str, of, m| block.linear(Names::new(name).or_rows("attn_qkv", of), d, m);
+        let input = |name: &str, of, m| block.linear(Names::new(name).or_rows("attn_qkv", of), d, m);
         Ok(Attention {
             heads,
-            q: linear("attn_q", of_q, sizes[0])?,
-            k: linear("attn_k", of_k, sizes[1])?,
-            v: linear("attn_v", of_v, sizes[2])?,
+            q: input("attn_q", of_q, sizes[0])?,
+            k: input("attn_k", of_k, sizes[1])?,
+            v: input("attn_v", of_v, sizes[2])?,
             output: block.linear(Names::new("attn_output").or("attn_out"), sizes[0], d)?,
             norms: if normed {
                 Some((
@@ -157,10 +157,10 @@ impl FeedForward {
     /// the others.
     pub fn load(block: &Block, d: u32, f: u32) -> Result<FeedForward, LoadError> {
         let [of_gate, of_up] = Rows::in_order([f; 2]);
-        let linear = |name: &str, of| block.linear(Names::new(name).or_rows("ffn_up", of), d, f);
+        let hidden = |name: &str, of| block.linear(Names::new(name).or_rows("ffn_up", of), d, f);
         Ok(FeedForward {
-            gate: linear("ffn_gate", of_gate)?,
-            up: linear("ffn_up", of_up)?,
+            gate: hidden("ffn_gate", of_gate)?,
+            up: hidden("ffn_up", of_up)?,
             down: block.linear("ffn_down", f, d)?,
         })
     }

@@ -53,8 +53,10 @@ pub struct Mixture {
 /// A mixture of experts: a router and n gated feed-forward networks, of which each token takes k.
 pub struct Experts {
     router: Linear,
+    /// `[d, f, n]`, as `up`.
     gate: Linear,
     up: Linear,
+    /// `[f, d, n]`.
     down: Linear,
     of: Mixture,
 }
