@@ -46,6 +46,15 @@ impl<'a> Keys<'a> {
         self.positive(key, self.metadata.u32(&self.full(key))?)
     }
 
+    /// A size under the first of `names` that is there.
+    pub fn any_size(&self, names: [&str; 2]) -> Result<u32, GgufError> {
+        match self.opt_size(names[0])? {
+            None if self.metadata.get(&self.full(names[1])).is_some() => self.size(names[1]),
+            None => self.size(names[0]),
+            Some(size) => Ok(size),
+        }
+    }
+
     /// A size that may be absent.
     pub fn opt_size(&self, key: &str) -> Result<Option<u32>, GgufError> {
         self.metadata
