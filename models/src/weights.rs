@@ -225,6 +225,11 @@ impl<'a> Weights<'a> {
 }
 
 impl Block<'_> {
+    /// M of the matrix `NAME.weight` `[K, M]`, for what only the tensor tells.
+    pub fn rows(&self, name: &str) -> Result<u32, LoadError> {
+        self.weights.rows(&format!("blk.{}.{name}.weight", self.layer))
+    }
+
     /// The vector `NAME.weight` `[n]`.
     pub fn vector(&self, names: impl Into<Names>, n: u32) -> Result<Weight, LoadError> {
         self.whole_name(names.into().with(".weight"), n)

@@ -169,4 +169,12 @@ impl FeedForward {
     pub fn build(&self, g: &mut Builder, h: Id, kind: Gate) -> Id {
         g.gated_product(h, &self.gate, &self.up, kind)
     }
+    /// As [`FeedForward::build`], but of the gate's values only what exceeds their mean by s standard deviations is left.
+    pub fn build_sparse(&self, g: &mut Builder, h: Id, kind: Gate, s: f32) -> Id {
+        let f = self.gate.weight.dims[1];
+        let both = g.products(h, &[&self.gate, &self.up]);
+        let (gate, up) = (g.part(both, 0, f), g.part(both, f, f));
+        let gate = g.sparsify(gate, s);
+        g.gated(gate, up, kind)
+    }
 }

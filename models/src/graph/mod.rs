@@ -1,9 +1,13 @@
 //! A model as a graph of operations: what every backend runs.
 
+pub mod altup;
 pub mod blocks;
+pub mod borrowed;
 pub mod builder;
 pub mod decoder;
 pub mod experts;
+pub mod laurel;
+pub mod own_inputs;
 pub mod rope;
 pub mod streams;
 
