@@ -27,7 +27,7 @@ pub enum LoadError {
     /// A tensor that the architecture needs.
     #[error(
         "{file}: tensor {name:?} is missing; the architecture needs it as {expected}{}",
-        instead(others)
+        hint(hints)
     )]
     Missing {
         /// The model file.
@@ -36,8 +36,8 @@ pub enum LoadError {
         name: String,
         /// The shape that it should have.
         expected: String,
-        /// Other spellings that would do.
-        others: Vec<String>,
+        /// Other spellings that would do, and what else helps.
+        hints: Vec<String>,
     },
     /// A tensor of another shape or an unusable type.
     #[error("{file}: tensor {name:?} is {found}, where {expected} is expected")]
@@ -72,9 +72,9 @@ pub enum LoadError {
     },
 }
 
-fn instead(others: &[String]) -> String {
-    match others {
+fn hint(hints: &[String]) -> String {
+    match hints {
         [] => String::new(),
-        others => format!("\nhint: {} would do as well", others.join(", or ")),
+        hints => format!("\nhint: {}", hints.join("; ")),
     }
 }

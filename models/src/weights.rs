@@ -6,6 +6,7 @@ use crate::{
     error::LoadError,
     gguf::{Gguf, TensorInfo, TensorType},
     names::{Names, Rows, Spelling},
+    origins,
 };
 
 /// Values of the model file that are there and have the shape that the architecture asks for: a tensor, or rows of one.
@@ -198,19 +199,24 @@ impl<'a> Weights<'a> {
     }
 
     fn missing(&self, names: &Names, expected: String) -> LoadError {
-        let other = |spelling: &Spelling| {
-            let found = self.tensor(spelling);
-            let found = found.map_or(String::new(), |(_, info)| {
-                format!(" (the file's is {})", described(info))
-            });
-            format!("{spelling}{found}")
-        };
         let (usual, others) = names.split();
+        let found = |spelling: &Spelling| match self.tensor(spelling) {
+            None => spelling.to_string(),
+            Some((_, info)) => format!("{spelling} (the file's is {})", described(info)),
+        };
+        let others: Vec<String> = others.iter().map(found).collect();
+        let instead = (!others.is_empty()).then(|| format!("{} would do as well", others.join(", or ")));
+        let original = origins::original(&usual.name).map(|name| format!("the original model calls it {name}"));
+        let fused = origins::fused(&usual.name).filter(|fused| {
+            let spelled = names.spellings().iter().any(|spelling| spelling.name == *fused);
+            !spelled && self.has(fused)
+        });
+        let fused = fused.map(|name| format!("the file has {name:?}, where this architecture needs separate tensors"));
         LoadError::Missing {
             file: self.file.name(),
             name: usual.name.clone(),
             expected,
-            others: others.iter().map(other).collect(),
+            hints: [instead, fused, original].into_iter().flatten().collect(),
         }
     }
 
