@@ -40,7 +40,7 @@ pub enum LoadError {
         hints: Vec<String>,
     },
     /// A tensor of another shape or an unusable type.
-    #[error("{file}: tensor {name:?} is {found}, where {expected} is expected")]
+    #[error("{file}: tensor {name:?} is {found}, where {expected} is expected{}", hint(hints))]
     Shape {
         /// The model file.
         file: String,
@@ -50,6 +50,8 @@ pub enum LoadError {
         found: String,
         /// What was expected.
         expected: String,
+        /// Where the expected sizes come from.
+        hints: Vec<String>,
     },
     /// Factors on frequencies that cannot serve.
     #[error("{file}: the numbers of tensor {name:?} are not all above 0")]
@@ -70,6 +72,16 @@ pub enum LoadError {
         /// The tensor's name.
         name: String,
     },
+}
+
+impl LoadError {
+    /// This error; one about sizes also says where they come from.
+    pub fn because(mut self, reason: Option<String>) -> Self {
+        if let LoadError::Shape { hints, .. } = &mut self {
+            hints.extend(reason);
+        }
+        self
+    }
 }
 
 fn hint(hints: &[String]) -> String {

@@ -1,14 +1,17 @@
 //! An architecture's metadata keys, without their prefix.
 
+use std::cell::RefCell;
+
 use crate::gguf::{Gguf, GgufError, Metadata, Value};
 
 /// Metadata of one architecture: `keys.u32("block_count")` reads `qwen2.block_count`.
-#[derive(Clone, Copy)]
 pub struct Keys<'a> {
     metadata: &'a Metadata,
     prefix: &'a str,
     others: &'static [&'static str],
     tensors: usize,
+    /// Sizes that were asked for and are not there.
+    absent: RefCell<Vec<String>>,
 }
 
 /// How attention is divided into heads.
@@ -30,6 +33,7 @@ impl<'a> Keys<'a> {
             prefix,
             others,
             tensors: file.tensors().len(),
+            absent: RefCell::default(),
         }
     }
 
@@ -57,10 +61,23 @@ impl<'a> Keys<'a> {
 
     /// A size that may be absent.
     pub fn opt_size(&self, key: &str) -> Result<Option<u32>, GgufError> {
-        self.metadata
-            .opt_u32(&self.full(key))?
-            .map(|n| self.positive(key, n))
-            .transpose()
+        self.opt_number(key)?.map(|n| self.positive(key, n)).transpose()
+    }
+
+    fn opt_number(&self, key: &str) -> Result<Option<u32>, GgufError> {
+        let number = self.metadata.opt_u32(&self.full(key))?;
+        if number.is_none() {
+            self.absent.borrow_mut().push(self.full(key));
+        }
+        Ok(number)
+    }
+
+    /// For whom sizes surprise: those that the file does not say.
+    pub fn absent(&self) -> Option<String> {
+        let mut absent = self.absent.borrow().clone();
+        absent.sort();
+        absent.dedup();
+        (!absent.is_empty()).then(|| format!("the file does not have {}", absent.join(", ")))
     }
 
     fn positive(&self, key: &str, value: u32) -> Result<u32, GgufError> {
@@ -83,7 +100,7 @@ impl<'a> Keys<'a> {
 
     /// An integer from 0; 0 where the key is absent.
     pub fn number_or_zero(&self, key: &str) -> Result<u32, GgufError> {
-        Ok(self.metadata.opt_u32(&self.full(key))?.unwrap_or(0))
+        Ok(self.opt_number(key)?.unwrap_or(0))
     }
 
     /// A bool that may be absent.

@@ -173,11 +173,7 @@ impl<'a> Weights<'a> {
             info.dims == padded(&spelling.whole(dims, axis)).map(u64::from)
         };
         let Some((spelling, index, info)) = there().find(fits) else {
-            let alone = there().find(|(spelling, ..)| spelling.rows.is_none());
-            return Err(match alone {
-                Some((_, _, info)) => self.wrong(info, shape(dims)),
-                None => self.missing(names, shape(dims)),
-            });
+            return Err(self.unfit(names, dims, axis));
         };
         let (ty, form) = match info.kind {
             TensorType::Known(ty) if Type::WEIGHTS.contains(&ty) => (ty, Form::AsStored),
@@ -198,13 +194,24 @@ impl<'a> Weights<'a> {
         Some((index, &self.file.tensors()[index]))
     }
 
+    /// An error about a tensor that the file has in no shape that fits.
+    fn unfit(&self, names: &Names, dims: &[u32], axis: usize) -> LoadError {
+        let alone = padded(dims).map(u64::from);
+        for spelling in names.spellings() {
+            match self.tensor(spelling) {
+                // a tensor that holds others too may have the name of one of them
+                Some((_, info)) if spelling.rows.is_none() || info.dims != alone => {
+                    return self.wrong(info, shape(&spelling.whole(dims, axis)));
+                }
+                _ => {}
+            }
+        }
+        self.missing(names, shape(dims))
+    }
+
     fn missing(&self, names: &Names, expected: String) -> LoadError {
         let (usual, others) = names.split();
-        let found = |spelling: &Spelling| match self.tensor(spelling) {
-            None => spelling.to_string(),
-            Some((_, info)) => format!("{spelling} (the file's is {})", described(info)),
-        };
-        let others: Vec<String> = others.iter().map(found).collect();
+        let others: Vec<String> = others.iter().map(Spelling::to_string).collect();
         let instead = (!others.is_empty()).then(|| format!("{} would do as well", others.join(", or ")));
         let original = origins::original(&usual.name).map(|name| format!("the original model calls it {name}"));
         let fused = origins::fused(&usual.name).filter(|fused| {
@@ -226,14 +233,20 @@ impl<'a> Weights<'a> {
             name: info.name.clone(),
             found: described(info),
             expected,
+            hints: Vec::new(),
         }
     }
 }
 
 impl Block<'_> {
+    /// The whole name of tensor `name` of this layer.
+    pub fn whole(&self, name: &str) -> String {
+        format!("blk.{}.{name}", self.layer)
+    }
+
     /// M of the matrix `NAME.weight` `[K, M]`, for what only the tensor tells.
     pub fn rows(&self, name: &str) -> Result<u32, LoadError> {
-        self.weights.rows(&format!("blk.{}.{name}.weight", self.layer))
+        self.weights.rows(&self.whole(&format!("{name}.weight")))
     }
 
     /// The vector `NAME.weight` `[n]`.

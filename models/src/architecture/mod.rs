@@ -151,7 +151,9 @@ impl Model {
         if file.tensors().is_empty() {
             return Err(LoadError::NoWeights { file: file.name() });
         }
-        let loaded = architecture.load(&Keys::new(file, name, architecture.names), &Weights::new(file))?;
+        let keys = Keys::new(file, name, architecture.names);
+        let loaded = architecture.load(&keys, &Weights::new(file));
+        let loaded = loaded.map_err(|error| error.because(keys.absent()))?;
         Ok(Model {
             loaded: Arc::new(loaded),
             architecture: name.into(),

@@ -30,8 +30,11 @@ impl Ends {
     pub fn load(keys: &Keys, weights: &Weights, d: u32) -> Result<Ends, LoadError> {
         let vocabulary = weights.rows("token_embd.weight")?;
         let embedding = weights.matrix("token_embd.weight", &[d, vocabulary])?;
+        let rows = || Some("as many rows as token_embd.weight has".into());
         let output = match weights.has("output.weight") {
-            true => weights.matrix("output.weight", &[d, vocabulary])?,
+            true => weights
+                .matrix("output.weight", &[d, vocabulary])
+                .map_err(|e| e.because(rows()))?,
             false => embedding,
         };
         Ok(Ends {

@@ -21,9 +21,11 @@ impl Laurel {
     /// `laurel_l`, whose tensor alone tells the rank, `laurel_r` and `laurel_post_norm`.
     pub fn load(block: &Block, d: u32) -> Result<Laurel, LoadError> {
         let rank = block.rows("laurel_l")?;
+        let same = || Some(format!("as many values as {} has rows", block.whole("laurel_l.weight")));
+        let right = block.matrix("laurel_r", rank, d);
         Ok(Laurel {
             left: block.matrix("laurel_l", d, rank)?,
-            right: block.matrix("laurel_r", rank, d)?,
+            right: right.map_err(|error| error.because(same()))?,
             post_norm: block.vector("laurel_post_norm", d)?,
         })
     }
