@@ -72,7 +72,7 @@ impl<'a> Keys<'a> {
         Ok(number)
     }
 
-    /// For whom sizes surprise: those that the file does not say.
+    /// The sizes that were asked for and that the file does not say, in words; nothing where it says all.
     pub fn absent(&self) -> Option<String> {
         let mut absent = self.absent.borrow().clone();
         absent.sort();
