@@ -122,7 +122,7 @@ def sizes(**changes) -> dict:
 
 
 def keys(**changes) -> dict:
-    """The keys of every family; `_` stands for a dot where a name has one."""
+    """The keys of every family."""
     return {
         "context_length": CONTEXT, "embedding_length": D, "block_count": LAYERS, "feed_forward_length": FF,
         "attention.head_count": HEADS, "attention.head_count_kv": KV_HEADS, "attention.layer_norm_rms_epsilon": 1e-5,
