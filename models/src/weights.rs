@@ -122,7 +122,7 @@ impl<'a> Weights<'a> {
     /// As [`Weights::vector`], where the tensor may be absent.
     pub fn optional_vector(&self, names: impl Into<Names>, dims: &[u32]) -> Result<Option<Weight>, LoadError> {
         let names = names.into();
-        let there = names.spellings().iter().any(|spelling| self.has(&spelling.name));
+        let there = self.candidate(&names, dims, VECTOR).is_some();
         there.then(|| self.vector(names, dims)).transpose()
     }
 
@@ -163,18 +163,13 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// The first spelling that the file has in its shape.
     fn find(&self, names: &Names, dims: &[u32], axis: usize) -> Result<Weight, LoadError> {
-        let there = || {
-            let found = |spelling| self.tensor(spelling).map(|(index, info)| (spelling, index, info));
-            names.spellings().iter().filter_map(found)
-        };
-        let fits = |(spelling, _, info): &(&Spelling, usize, &TensorInfo)| {
-            info.dims == padded(&spelling.whole(dims, axis)).map(u64::from)
-        };
-        let Some((spelling, index, info)) = there().find(fits) else {
-            return Err(self.unfit(names, dims, axis));
-        };
+        let candidate = self.candidate(names, dims, axis);
+        let (spelling, index, info) = candidate.ok_or_else(|| self.missing(names, shape(dims)))?;
+        let whole = spelling.whole(dims, axis);
+        if !has_shape(info, &whole) {
+            return Err(self.wrong(info, shape(&whole)));
+        }
         let (ty, form) = match info.kind {
             TensorType::Known(ty) if Type::WEIGHTS.contains(&ty) => (ty, Form::AsStored),
             TensorType::Mxfp4Old if axis == MATRIX => (Type::MXFP4, Form::Rewritten),
@@ -189,24 +184,24 @@ impl<'a> Weights<'a> {
         })
     }
 
-    fn tensor(&self, spelling: &Spelling) -> Option<(usize, &'a TensorInfo)> {
-        let index = self.file.index(&spelling.name)?;
-        Some((index, &self.file.tensors()[index]))
-    }
-
-    /// An error about a tensor that the file has in no shape that fits.
-    fn unfit(&self, names: &Names, dims: &[u32], axis: usize) -> LoadError {
-        let alone = padded(dims).map(u64::from);
-        for spelling in names.spellings() {
-            match self.tensor(spelling) {
-                // a tensor that holds others too may have the name of one of them
-                Some((_, info)) if spelling.rows.is_none() || info.dims != alone => {
-                    return self.wrong(info, shape(&spelling.whole(dims, axis)));
-                }
-                _ => {}
-            }
-        }
-        self.missing(names, shape(dims))
+    /// The first spelling that the file has in its shape, or else in another.
+    fn candidate<'n>(
+        &self,
+        names: &'n Names,
+        dims: &[u32],
+        axis: usize,
+    ) -> Option<(&'n Spelling, usize, &'a TensorInfo)> {
+        let there = names.spellings().iter().filter_map(|spelling| {
+            let index = self.file.index(&spelling.name)?;
+            let info = &self.file.tensors()[index];
+            // a tensor that may hold others too, but does not, is one of the others
+            let other = spelling.rows.is_some() && has_shape(info, dims);
+            (!other).then_some((spelling, index, info))
+        });
+        let fitting = there
+            .clone()
+            .find(|(spelling, _, info)| has_shape(info, &spelling.whole(dims, axis)));
+        fitting.or_else(|| there.clone().next())
     }
 
     fn missing(&self, names: &Names, expected: String) -> LoadError {
@@ -240,22 +235,22 @@ impl<'a> Weights<'a> {
 
 impl Block<'_> {
     /// The whole name of tensor `name` of this layer.
-    pub fn whole(&self, name: &str) -> String {
+    pub fn name(&self, name: &str) -> String {
         format!("blk.{}.{name}", self.layer)
     }
 
     /// M of the matrix `NAME.weight` `[K, M]`, for what only the tensor tells.
     pub fn rows(&self, name: &str) -> Result<u32, LoadError> {
-        self.weights.rows(&self.whole(&format!("{name}.weight")))
+        self.weights.rows(&self.name(&format!("{name}.weight")))
     }
 
     /// The vector `NAME.weight` `[n]`.
     pub fn vector(&self, names: impl Into<Names>, n: u32) -> Result<Weight, LoadError> {
-        self.whole_name(names.into().with(".weight"), n)
+        self.vector_named(names.into().with(".weight"), n)
     }
 
     /// The vector `NAME` `[n]`.
-    pub fn whole_name(&self, names: impl Into<Names>, n: u32) -> Result<Weight, LoadError> {
+    pub fn vector_named(&self, names: impl Into<Names>, n: u32) -> Result<Weight, LoadError> {
         self.weights.vector(self.within(&names.into()), &[n])
     }
 
@@ -288,6 +283,10 @@ impl Block<'_> {
             },
         })
     }
+}
+
+fn has_shape(info: &TensorInfo, dims: &[u32]) -> bool {
+    info.dims == padded(dims).map(u64::from)
 }
 
 fn described(info: &TensorInfo) -> String {

@@ -152,3 +152,12 @@ fn a_tensor_that_is_not_fused_is_not_blamed_for_one_that_is_missing() {
     let error = Weights::new(&file).matrix(names, &[4, 8]).unwrap_err().to_string();
     assert!(error.contains("\"gate\" is missing"), "{error}");
 }
+
+#[test]
+fn a_bias_may_be_absent_beside_one_whose_name_could_stand_for_both() {
+    let file = file(&[("up", &[8], Type::F32)]);
+    let [first, _] = Rows::in_order([8, 8]);
+    let names = || Names::new("gate").or_rows("up", first);
+    assert_eq!(Weights::new(&file).optional_vector(names(), &[8]).unwrap(), None);
+    assert!(Weights::new(&file).optional_vector(names(), &[7]).is_err());
+}

@@ -267,7 +267,7 @@ impl Layer {
             attention: Attention::load(block, d, heads, config.head_norms)?,
             sinks: match config.sinks {
                 [] => None,
-                names => Some(block.whole_name(Names::any(names), heads.heads)?),
+                names => Some(block.vector_named(Names::any(names), heads.heads)?),
             },
             post_attention_norm: norm(post_attention)?,
             network_norm: block.vector(Names::any(config.network_norm), d)?,

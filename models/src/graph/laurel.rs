@@ -21,7 +21,7 @@ impl Laurel {
     /// `laurel_l`, whose tensor alone tells the rank, `laurel_r` and `laurel_post_norm`.
     pub fn load(block: &Block, d: u32) -> Result<Laurel, LoadError> {
         let rank = block.rows("laurel_l")?;
-        let same = || Some(format!("as many values as {} has rows", block.whole("laurel_l.weight")));
+        let same = || Some(format!("as many values as {} has rows", block.name("laurel_l.weight")));
         let right = block.matrix("laurel_r", rank, d);
         Ok(Laurel {
             left: block.matrix("laurel_l", d, rank)?,
