@@ -27,7 +27,7 @@ pub enum LoadError {
     /// A tensor that the architecture needs.
     #[error(
         "{file}: tensor {name:?} is missing; the architecture needs it as {expected}{}",
-        instead(others)
+        hint(hints)
     )]
     Missing {
         /// The model file.
@@ -36,11 +36,11 @@ pub enum LoadError {
         name: String,
         /// The shape that it should have.
         expected: String,
-        /// Other spellings that would do.
-        others: Vec<String>,
+        /// Other spellings that would do, and what else helps.
+        hints: Vec<String>,
     },
     /// A tensor of another shape or an unusable type.
-    #[error("{file}: tensor {name:?} is {found}, where {expected} is expected")]
+    #[error("{file}: tensor {name:?} is {found}, where {expected} is expected{}", hint(hints))]
     Shape {
         /// The model file.
         file: String,
@@ -50,6 +50,8 @@ pub enum LoadError {
         found: String,
         /// What was expected.
         expected: String,
+        /// Where the expected sizes come from.
+        hints: Vec<String>,
     },
     /// Factors on frequencies that cannot serve.
     #[error("{file}: the numbers of tensor {name:?} are not all above 0")]
@@ -72,9 +74,19 @@ pub enum LoadError {
     },
 }
 
-fn instead(others: &[String]) -> String {
-    match others {
+impl LoadError {
+    /// This error; one about sizes also says where they come from.
+    pub fn because(mut self, reason: Option<String>) -> Self {
+        if let LoadError::Shape { hints, .. } = &mut self {
+            hints.extend(reason);
+        }
+        self
+    }
+}
+
+fn hint(hints: &[String]) -> String {
+    match hints {
         [] => String::new(),
-        others => format!("\nhint: {} would do as well", others.join(", or ")),
+        hints => format!("\nhint: {}", hints.join("; ")),
     }
 }

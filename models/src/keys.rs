@@ -1,13 +1,17 @@
 //! An architecture's metadata keys, without their prefix.
 
+use std::cell::RefCell;
+
 use crate::gguf::{Gguf, GgufError, Metadata, Value};
 
 /// Metadata of one architecture: `keys.u32("block_count")` reads `qwen2.block_count`.
-#[derive(Clone, Copy)]
 pub struct Keys<'a> {
     metadata: &'a Metadata,
     prefix: &'a str,
+    others: &'static [&'static str],
     tensors: usize,
+    /// Sizes that were asked for and are not there.
+    absent: RefCell<Vec<String>>,
 }
 
 /// How attention is divided into heads.
@@ -22,17 +26,23 @@ pub struct Heads {
 }
 
 impl<'a> Keys<'a> {
-    /// The keys of `file` under `prefix`.
-    pub fn new(file: &'a Gguf, prefix: &'a str) -> Self {
+    /// The keys of `file` under `prefix`, or under one of `others` where they are not there.
+    pub fn new(file: &'a Gguf, prefix: &'a str, others: &'static [&'static str]) -> Self {
         Keys {
             metadata: file.metadata(),
             prefix,
+            others,
             tensors: file.tensors().len(),
+            absent: RefCell::default(),
         }
     }
 
     fn full(&self, key: &str) -> String {
-        format!("{}.{key}", self.prefix)
+        let under = |prefix: &str| format!("{prefix}.{key}");
+        let others = self.others.iter().map(|prefix| under(prefix));
+        let mut spelled = std::iter::once(under(self.prefix)).chain(others);
+        let there = spelled.find(|full| self.metadata.get(full).is_some());
+        there.unwrap_or_else(|| under(self.prefix))
     }
 
     /// A size: an integer of at least 1.
@@ -40,12 +50,34 @@ impl<'a> Keys<'a> {
         self.positive(key, self.metadata.u32(&self.full(key))?)
     }
 
+    /// A size under the first of `names` that is there.
+    pub fn any_size(&self, names: [&str; 2]) -> Result<u32, GgufError> {
+        match self.opt_size(names[0])? {
+            None if self.metadata.get(&self.full(names[1])).is_some() => self.size(names[1]),
+            None => self.size(names[0]),
+            Some(size) => Ok(size),
+        }
+    }
+
     /// A size that may be absent.
     pub fn opt_size(&self, key: &str) -> Result<Option<u32>, GgufError> {
-        self.metadata
-            .opt_u32(&self.full(key))?
-            .map(|n| self.positive(key, n))
-            .transpose()
+        self.opt_number(key)?.map(|n| self.positive(key, n)).transpose()
+    }
+
+    fn opt_number(&self, key: &str) -> Result<Option<u32>, GgufError> {
+        let number = self.metadata.opt_u32(&self.full(key))?;
+        if number.is_none() {
+            self.absent.borrow_mut().push(self.full(key));
+        }
+        Ok(number)
+    }
+
+    /// The sizes that were asked for and that the file does not say, in words; nothing where it says all.
+    pub fn absent(&self) -> Option<String> {
+        let mut absent = self.absent.borrow().clone();
+        absent.sort();
+        absent.dedup();
+        (!absent.is_empty()).then(|| format!("the file does not have {}", absent.join(", ")))
     }
 
     fn positive(&self, key: &str, value: u32) -> Result<u32, GgufError> {
@@ -68,7 +100,7 @@ impl<'a> Keys<'a> {
 
     /// An integer from 0; 0 where the key is absent.
     pub fn number_or_zero(&self, key: &str) -> Result<u32, GgufError> {
-        Ok(self.metadata.opt_u32(&self.full(key))?.unwrap_or(0))
+        Ok(self.opt_number(key)?.unwrap_or(0))
     }
 
     /// A bool that may be absent.

@@ -6,6 +6,7 @@ pub mod gguf;
 pub mod graph;
 pub mod keys;
 pub mod names;
+pub mod origins;
 pub mod template;
 pub mod tokenizer;
 pub mod weights;

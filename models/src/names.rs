@@ -74,6 +74,15 @@ impl Names {
         Names(vec![Spelling { name, rows: None }])
     }
 
+    /// Any of these, of which there is at least one.
+    pub fn any(names: &[&str]) -> Names {
+        let spelling = |name: &&str| Spelling {
+            name: (*name).to_owned(),
+            rows: None,
+        };
+        Names(names.iter().map(spelling).collect())
+    }
+
     /// Another name for the same.
     pub fn or(self, name: impl Into<String>) -> Names {
         self.or_else(name.into(), None)
@@ -112,14 +121,25 @@ impl Names {
         &self.0
     }
 
+    /// The usual name.
+    pub fn usual(&self) -> &str {
+        &self.0[0].name
+    }
+
     /// The usual spelling and the others.
     pub fn split(&self) -> (&Spelling, &[Spelling]) {
         (&self.0[0], &self.0[1..])
     }
 }
 
-impl<S: Into<String>> From<S> for Names {
-    fn from(name: S) -> Names {
+impl From<&str> for Names {
+    fn from(name: &str) -> Names {
+        Names::new(name)
+    }
+}
+
+impl From<String> for Names {
+    fn from(name: String) -> Names {
         Names::new(name)
     }
 }

@@ -6,6 +6,7 @@ use crate::{
     error::LoadError,
     gguf::{Gguf, TensorInfo, TensorType},
     names::{Names, Rows, Spelling},
+    origins,
 };
 
 /// Values of the model file that are there and have the shape that the architecture asks for: a tensor, or rows of one.
@@ -13,14 +14,25 @@ use crate::{
 pub struct Weight {
     /// Index into [`Gguf::tensors`].
     pub tensor: usize,
-    /// The type that graphs see: the file's, or F32 where the host widens a vector.
+    /// The type that graphs see.
     pub ty: Type,
     /// Sizes, fastest first, unused ones 1.
     pub dims: [u32; 4],
-    /// Whether the file holds the vector in another type than F32, so that the host widens it on load.
-    pub widened: bool,
+    /// Whether the file has the tensor as graphs see it.
+    pub form: Form,
     /// The rows of the tensor that these are, where they are not all of it.
     pub slice: Option<Slice>,
+}
+
+/// What the host does with a tensor of the file before graphs see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// Nothing: its bytes serve where they lie.
+    AsStored,
+    /// A vector in another type than F32 is widened to that.
+    Widened,
+    /// MXFP4 in the order of older Ollama files is put into the usual one.
+    Rewritten,
 }
 
 /// Rows of a tensor that holds more.
@@ -97,34 +109,21 @@ impl<'a> Weights<'a> {
     /// A norm's weights or a bias: what graphs hold in F32. Other types are widened on load.
     pub fn vector(&self, names: impl Into<Names>, dims: &[u32]) -> Result<Weight, LoadError> {
         let weight = self.find(&names.into(), dims, VECTOR)?;
-        Ok(Weight {
-            ty: Type::F32,
-            widened: weight.ty != Type::F32,
-            ..weight
+        Ok(match weight.ty {
+            Type::F32 => weight,
+            _ => Weight {
+                ty: Type::F32,
+                form: Form::Widened,
+                ..weight
+            },
         })
     }
 
     /// As [`Weights::vector`], where the tensor may be absent.
     pub fn optional_vector(&self, names: impl Into<Names>, dims: &[u32]) -> Result<Option<Weight>, LoadError> {
         let names = names.into();
-        let there = names.spellings().iter().any(|spelling| self.has(&spelling.name));
+        let there = self.candidate(&names, dims, VECTOR).is_some();
         there.then(|| self.vector(names, dims)).transpose()
-    }
-
-    /// `NAME.weight` `[k, m]` with `NAME.bias` `[m]` where the file has it.
-    pub fn linear(&self, names: impl Into<Names>, k: u32, m: u32) -> Result<Linear, LoadError> {
-        self.linears(&names.into(), &[k, m], false)
-    }
-
-    fn linears(&self, names: &Names, dims: &[u32], biased: bool) -> Result<Linear, LoadError> {
-        let (weight, bias) = (names.with(".weight"), names.with(".bias"));
-        Ok(Linear {
-            weight: self.matrix(weight, dims)?,
-            bias: match biased {
-                true => Some(self.vector(bias, &dims[1..])?),
-                false => self.optional_vector(bias, &dims[1..])?,
-            },
-        })
     }
 
     /// The weights of layer `layer`. The matrices that `biased` names must have a bias; others take theirs where the file
@@ -164,53 +163,62 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// The first spelling that the file has in its shape.
     fn find(&self, names: &Names, dims: &[u32], axis: usize) -> Result<Weight, LoadError> {
-        let there = || {
-            let found = |spelling| self.tensor(spelling).map(|(index, info)| (spelling, index, info));
-            names.spellings().iter().filter_map(found)
-        };
-        let fits = |(spelling, _, info): &(&Spelling, usize, &TensorInfo)| {
-            info.dims == padded(&spelling.whole(dims, axis)).map(u64::from)
-        };
-        let Some((spelling, index, info)) = there().find(fits) else {
-            let alone = there().find(|(spelling, ..)| spelling.rows.is_none());
-            return Err(match alone {
-                Some((_, _, info)) => self.wrong(info, shape(dims)),
-                None => self.missing(names, shape(dims)),
-            });
-        };
-        match info.kind {
-            TensorType::Known(ty) if Type::WEIGHTS.contains(&ty) => Ok(Weight {
-                tensor: index,
-                ty,
-                dims: padded(dims),
-                widened: false,
-                slice: spelling.rows.map(|rows| Slice { axis, rows }),
-            }),
-            _ => Err(self.wrong(info, format!("F32, F16, BF16 or a quantized type {}", shape(dims)))),
+        let candidate = self.candidate(names, dims, axis);
+        let (spelling, index, info) = candidate.ok_or_else(|| self.missing(names, shape(dims)))?;
+        let whole = spelling.whole(dims, axis);
+        if !has_shape(info, &whole) {
+            return Err(self.wrong(info, shape(&whole)));
         }
+        let (ty, form) = match info.kind {
+            TensorType::Known(ty) if Type::WEIGHTS.contains(&ty) => (ty, Form::AsStored),
+            TensorType::Mxfp4Old if axis == MATRIX => (Type::MXFP4, Form::Rewritten),
+            _ => return Err(self.wrong(info, format!("F32, F16, BF16 or a quantized type {}", shape(dims)))),
+        };
+        Ok(Weight {
+            tensor: index,
+            ty,
+            dims: padded(dims),
+            form,
+            slice: spelling.rows.map(|rows| Slice { axis, rows }),
+        })
     }
 
-    fn tensor(&self, spelling: &Spelling) -> Option<(usize, &'a TensorInfo)> {
-        let index = self.file.index(&spelling.name)?;
-        Some((index, &self.file.tensors()[index]))
+    /// The first spelling that the file has in its shape, or else in another.
+    fn candidate<'n>(
+        &self,
+        names: &'n Names,
+        dims: &[u32],
+        axis: usize,
+    ) -> Option<(&'n Spelling, usize, &'a TensorInfo)> {
+        let there = names.spellings().iter().filter_map(|spelling| {
+            let index = self.file.index(&spelling.name)?;
+            let info = &self.file.tensors()[index];
+            // a tensor that may hold others too, but does not, is one of the others
+            let other = spelling.rows.is_some() && has_shape(info, dims);
+            (!other).then_some((spelling, index, info))
+        });
+        let fitting = there
+            .clone()
+            .find(|(spelling, _, info)| has_shape(info, &spelling.whole(dims, axis)));
+        fitting.or_else(|| there.clone().next())
     }
 
     fn missing(&self, names: &Names, expected: String) -> LoadError {
-        let other = |spelling: &Spelling| {
-            let found = self.tensor(spelling);
-            let found = found.map_or(String::new(), |(_, info)| {
-                format!(" (the file's is {})", described(info))
-            });
-            format!("{spelling}{found}")
-        };
         let (usual, others) = names.split();
+        let others: Vec<String> = others.iter().map(Spelling::to_string).collect();
+        let instead = (!others.is_empty()).then(|| format!("{} would do as well", others.join(", or ")));
+        let original = origins::original(&usual.name).map(|name| format!("the original model calls it {name}"));
+        let fused = origins::fused(&usual.name).filter(|fused| {
+            let spelled = names.spellings().iter().any(|spelling| spelling.name == *fused);
+            !spelled && self.has(fused)
+        });
+        let fused = fused.map(|name| format!("the file has {name:?}, where this architecture needs separate tensors"));
         LoadError::Missing {
             file: self.file.name(),
             name: usual.name.clone(),
             expected,
-            others: others.iter().map(other).collect(),
+            hints: [instead, fused, original].into_iter().flatten().collect(),
         }
     }
 
@@ -220,33 +228,65 @@ impl<'a> Weights<'a> {
             name: info.name.clone(),
             found: described(info),
             expected,
+            hints: Vec::new(),
         }
     }
 }
 
 impl Block<'_> {
-    fn named(&self, names: impl Into<Names>) -> (Names, bool) {
-        let names = names.into();
-        let biased = self.biased.contains(&names.split().0.name.as_str());
-        (names.within(&format!("blk.{}", self.layer)), biased)
+    /// The whole name of tensor `name` of this layer.
+    pub fn name(&self, name: &str) -> String {
+        format!("blk.{}.{name}", self.layer)
+    }
+
+    /// M of the matrix `NAME.weight` `[K, M]`, for what only the tensor tells.
+    pub fn rows(&self, name: &str) -> Result<u32, LoadError> {
+        self.weights.rows(&self.name(&format!("{name}.weight")))
     }
 
     /// The vector `NAME.weight` `[n]`.
     pub fn vector(&self, names: impl Into<Names>, n: u32) -> Result<Weight, LoadError> {
-        self.weights.vector(self.named(names).0.with(".weight"), &[n])
+        self.vector_named(names.into().with(".weight"), n)
+    }
+
+    /// The vector `NAME` `[n]`.
+    pub fn vector_named(&self, names: impl Into<Names>, n: u32) -> Result<Weight, LoadError> {
+        self.weights.vector(self.within(&names.into()), &[n])
+    }
+
+    /// The matrix `NAME.weight` `[k, m]`.
+    pub fn matrix(&self, names: impl Into<Names>, k: u32, m: u32) -> Result<Weight, LoadError> {
+        self.weights.matrix(self.within(&names.into().with(".weight")), &[k, m])
     }
 
     /// The matrix `NAME.weight` `[k, m]` with its bias `[m]`.
     pub fn linear(&self, names: impl Into<Names>, k: u32, m: u32) -> Result<Linear, LoadError> {
-        let (names, biased) = self.named(names);
-        self.weights.linears(&names, &[k, m], biased)
+        self.with_bias(&names.into(), &[k, m])
     }
 
     /// The matrices `NAME.weight` `[k, m, n]` with their biases `[m, n]`.
-    pub fn stack(&self, names: impl Into<Names>, dims: [u32; 3]) -> Result<Linear, LoadError> {
-        let (names, biased) = self.named(names);
-        self.weights.linears(&names, &dims, biased)
+    pub fn stack(&self, names: impl Into<Names>, [k, m, n]: [u32; 3]) -> Result<Linear, LoadError> {
+        self.with_bias(&names.into(), &[k, m, n])
     }
+
+    fn within(&self, names: &Names) -> Names {
+        names.within(&format!("blk.{}", self.layer))
+    }
+
+    fn with_bias(&self, names: &Names, dims: &[u32]) -> Result<Linear, LoadError> {
+        let [weight, bias] = [".weight", ".bias"].map(|part| self.within(&names.with(part)));
+        Ok(Linear {
+            weight: self.weights.matrix(weight, dims)?,
+            bias: match self.biased.contains(&names.usual()) {
+                true => Some(self.weights.vector(bias, &dims[1..])?),
+                false => self.weights.optional_vector(bias, &dims[1..])?,
+            },
+        })
+    }
+}
+
+fn has_shape(info: &TensorInfo, dims: &[u32]) -> bool {
+    info.dims == padded(dims).map(u64::from)
 }
 
 fn described(info: &TensorInfo) -> String {

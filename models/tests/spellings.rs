@@ -137,9 +137,27 @@ fn an_error_names_every_spelling_that_would_do() {
          hint: \"blk.0.query.weight\", or \"blk.0.qkv.weight\" of 8 rows that hold it would do as well"
     );
     let names = Names::new("q").or_rows("qkv", q).with(".weight");
-    let error = Weights::new(&file).matrix(names, &[4, 6]).unwrap_err().to_string();
-    assert!(
-        error.ends_with("\"qkv.weight\" of 8 rows that hold it (the file's is F32 [4, 7]) would do as well"),
-        "{error}"
+    let error = Weights::new(&file).matrix(names, &[4, 6]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "test.gguf: tensor \"qkv.weight\" is F32 [4, 7], where [4, 8] is expected"
     );
+}
+
+#[test]
+fn a_tensor_that_is_not_fused_is_not_blamed_for_one_that_is_missing() {
+    let file = file(&[("up", &[4, 8], Type::F32)]);
+    let [first, _] = Rows::in_order([8, 8]);
+    let names = Names::new("gate").or_rows("up", first);
+    let error = Weights::new(&file).matrix(names, &[4, 8]).unwrap_err().to_string();
+    assert!(error.contains("\"gate\" is missing"), "{error}");
+}
+
+#[test]
+fn a_bias_may_be_absent_beside_one_whose_name_could_stand_for_both() {
+    let file = file(&[("up", &[8], Type::F32)]);
+    let [first, _] = Rows::in_order([8, 8]);
+    let names = || Names::new("gate").or_rows("up", first);
+    assert_eq!(Weights::new(&file).optional_vector(names(), &[8]).unwrap(), None);
+    assert!(Weights::new(&file).optional_vector(names(), &[7]).is_err());
 }

@@ -205,35 +205,6 @@ fn sizes_that_fit_no_tensor_name_a_tensor_and_its_shape() {
 }
 
 #[test]
-fn every_key_and_tensor_that_is_needed_is_missed_by_name() {
-    for name in [QWEN2, GEMMA3] {
-        let original = Gguf::open(&fixture(name)).unwrap();
-        let mut missed = 0;
-        for (key, _) in original.metadata().iter() {
-            let mut writer = GgufWriter::copy_of(&original);
-            let bytes = writer.remove(key).to_bytes();
-            let Err(error) = catch_unwind(|| load(bytes)).unwrap_or_else(|_| panic!("{name} without {key}")) else {
-                continue;
-            };
-            assert!(
-                error.contains(key.rsplit('.').next().unwrap()) || error.contains("tensor"),
-                "{name} without {key}: {error}"
-            );
-            missed += 1;
-        }
-        assert!(missed >= 7, "{name}: {missed}");
-        for tensor in original.tensors() {
-            let mut writer = GgufWriter::copy_of(&original);
-            let loaded = load(writer.remove_tensor(&tensor.name).to_bytes());
-            match loaded {
-                Ok(()) => assert_eq!(tensor.name, "output.weight", "{name}"),
-                Err(error) => assert!(error.contains(&format!("{:?} is missing", tensor.name)), "{error}"),
-            }
-        }
-    }
-}
-
-#[test]
 fn tensors_of_wrong_shapes_and_types_are_named_with_both() {
     let cases: [(&str, &[u64], TensorType, &str); 6] = [
         ("token_embd.weight", &[2048, 256], Type::F32.into(), "[2048, 256]"),

@@ -26,8 +26,7 @@ fn gemma3(keys: &Keys, _: &Weights) -> Result<Config, LoadError> {
 
 /// The rotations of local and of global layers; scaling applies to the global ones alone.
 fn ropes(keys: &Keys, depth: usize, head_dim: u32) -> Result<(Rope, Rope), LoadError> {
-    let local = keys.rope_base(&["rope.freq_base_swa", "rope.local.freq_base"], 10_000.0)?;
-    let global = keys.rope_base(&["rope.freq_base", "rope.global.freq_base"], 1_000_000.0)?;
+    let (local, global) = rope_bases(keys)?;
     let unsaid = keys.opt_string("rope.scaling.type")?.is_none() && keys.opt_f32("rope.scaling.factor")?.is_none();
     let global = if unsaid && SCALED_DEPTHS.contains(&depth) {
         Rope::linear(global, head_dim, 8.0)
@@ -35,4 +34,11 @@ fn ropes(keys: &Keys, depth: usize, head_dim: u32) -> Result<(Rope, Rope), LoadE
         Rope::from_keys(keys, global, head_dim)?
     };
     Ok((Rope::linear(local, head_dim, 1.0), global))
+}
+
+/// θ of local and of global layers; the second names are those of Ollama's older files.
+pub(super) fn rope_bases(keys: &Keys) -> Result<(f32, f32), LoadError> {
+    let local = keys.rope_base(&["rope.freq_base_swa", "rope.local.freq_base"], 10_000.0)?;
+    let global = keys.rope_base(&["rope.freq_base", "rope.global.freq_base"], 1_000_000.0)?;
+    Ok((local, global))
 }

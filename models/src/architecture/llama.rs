@@ -8,6 +8,7 @@ pub(super) const ARCHITECTURE: Architecture = Architecture::decoder(&["llama"], 
 
 /// Files of 2023 have a tensor for each expert.
 const SEPARATE_EXPERT: &str = "blk.0.ffn_gate.0.weight";
+const ROUTER: &str = "blk.0.ffn_gate_inp.weight";
 
 /// The description of a llama, which mistral3 is a variant of.
 pub(super) fn llama(keys: &Keys, weights: &Weights) -> Result<Config, LoadError> {
@@ -27,7 +28,7 @@ pub(super) fn llama(keys: &Keys, weights: &Weights) -> Result<Config, LoadError>
 }
 
 fn network(keys: &Keys, weights: &Weights) -> Result<Network, LoadError> {
-    if keys.number_or_zero("expert_count")? == 0 {
+    if keys.number_or_zero("expert_count")? == 0 && !weights.has(ROUTER) {
         Network::gated(keys, Gate::Silu)
     } else if weights.has(SEPARATE_EXPERT) {
         Err(weights.separate_experts(SEPARATE_EXPERT))

@@ -31,7 +31,7 @@ use crate::{
 
 /// What an architecture's file hands out.
 struct Architecture {
-    /// The names that `general.architecture` has for it; also the prefixes of its keys.
+    /// The names that `general.architecture` has for it; its keys have any of them as prefix.
     names: &'static [&'static str],
     load: Load,
 }
@@ -151,7 +151,9 @@ impl Model {
         if file.tensors().is_empty() {
             return Err(LoadError::NoWeights { file: file.name() });
         }
-        let loaded = architecture.load(&Keys::new(file, name), &Weights::new(file))?;
+        let keys = Keys::new(file, name, architecture.names);
+        let loaded = architecture.load(&keys, &Weights::new(file));
+        let loaded = loaded.map_err(|error| error.because(keys.absent()))?;
         Ok(Model {
             loaded: Arc::new(loaded),
             architecture: name.into(),

@@ -30,8 +30,11 @@ impl Ends {
     pub fn load(keys: &Keys, weights: &Weights, d: u32) -> Result<Ends, LoadError> {
         let vocabulary = weights.rows("token_embd.weight")?;
         let embedding = weights.matrix("token_embd.weight", &[d, vocabulary])?;
+        let rows = || Some("as many rows as token_embd.weight has".into());
         let output = match weights.has("output.weight") {
-            true => weights.matrix("output.weight", &[d, vocabulary])?,
+            true => weights
+                .matrix("output.weight", &[d, vocabulary])
+                .map_err(|e| e.because(rows()))?,
             false => embedding,
         };
         Ok(Ends {
@@ -168,5 +171,13 @@ impl FeedForward {
     /// gate(Wg·h) ⊙ (Wu·h): `[f, T]`, before the down projection.
     pub fn build(&self, g: &mut Builder, h: Id, kind: Gate) -> Id {
         g.gated_product(h, &self.gate, &self.up, kind)
+    }
+    /// As [`FeedForward::build`], but of the gate's values only what exceeds their mean by s standard deviations is left.
+    pub fn build_sparse(&self, g: &mut Builder, h: Id, kind: Gate, s: f32) -> Id {
+        let f = self.gate.weight.dims[1];
+        let both = g.products(h, &[&self.gate, &self.up]);
+        let (gate, up) = (g.part(both, 0, f), g.part(both, f, f));
+        let gate = g.sparsify(gate, s);
+        g.gated(gate, up, kind)
     }
 }

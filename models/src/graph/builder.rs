@@ -12,7 +12,7 @@ use backend_api::{
 };
 
 use super::{Buffer, CacheLayout, Content, Graph, Input, Part, Shape, rope::Rope};
-use crate::weights::{Linear, Slice, Weight};
+use crate::weights::{Form, Linear, Slice, Weight};
 
 /// A tensor of the graph that is being built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +47,14 @@ pub struct Attend {
 /// A number as a parameter word.
 pub(super) fn bits(number: f32) -> u32 {
     number.to_bits()
+}
+
+fn content_of(weight: &Weight) -> Content {
+    match weight.form {
+        Form::AsStored => Content::Weight(weight.tensor),
+        Form::Widened => Content::Widened(weight.tensor),
+        Form::Rewritten => Content::Rewritten(weight.tensor),
+    }
 }
 
 /// A graph in the making.
@@ -180,15 +188,10 @@ impl<'a> Builder<'a> {
         }
         let id = match weight.slice {
             Some(slice) => self.slice(weight, slice),
-            None if weight.widened => self.whole(weight, Content::Widened(weight.tensor)),
-            None => self.whole(weight, Content::Weight(weight.tensor)),
+            None => self.push_buffer(content_of(weight), weight.ty, weight.dims, Symbol::None, 0),
         };
         self.weights.insert(*weight, id);
         id
-    }
-
-    fn whole(&mut self, weight: &Weight, content: Content) -> Id {
-        self.push_buffer(content, weight.ty, weight.dims, Symbol::None, 0)
     }
 
     fn slice(&mut self, weight: &Weight, Slice { axis, rows }: Slice) -> Id {

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     error::LoadError,
     keys::{Heads, Keys},
+    names::Names,
     weights::{Block, Linear, Weight, Weights},
 };
 
@@ -43,10 +44,10 @@ pub struct Config {
     pub score_softcap: f32,
     /// How they grow with the position.
     pub temperature: Option<Temperature>,
-    /// The name of one more logit a head, where attention has it.
-    pub sinks: Option<&'static str>,
-    /// The name of the norm before the feed-forward network.
-    pub network_norm: &'static str,
+    /// The whole names of one more logit a head, where attention has it.
+    pub sinks: &'static [&'static str],
+    /// The names of the norm before the feed-forward network.
+    pub network_norm: &'static [&'static str],
     /// The feed-forward network.
     pub network: Network,
     /// The names of norms on what attention and the network give, before it is added.
@@ -112,8 +113,8 @@ impl Config {
             score_scale: 1.0 / (heads.head_dim as f32).sqrt(),
             score_softcap: 0.0,
             temperature: None,
-            sinks: None,
-            network_norm: "ffn_norm",
+            sinks: &[],
+            network_norm: &["ffn_norm"],
             network,
             post_norms: None,
             softcap: 0.0,
@@ -264,9 +265,12 @@ impl Layer {
         Ok(Layer {
             attn_norm: block.vector("attn_norm", d)?,
             attention: Attention::load(block, d, heads, config.head_norms)?,
-            sinks: config.sinks.map(|name| block.vector(name, heads.heads)).transpose()?,
+            sinks: match config.sinks {
+                [] => None,
+                names => Some(block.vector_named(Names::any(names), heads.heads)?),
+            },
             post_attention_norm: norm(post_attention)?,
-            network_norm: block.vector(config.network_norm, d)?,
+            network_norm: block.vector(Names::any(config.network_norm), d)?,
             network: match &config.network {
                 Network::Experts(mixture) => LayerNetwork::Experts(Experts::load(block, d, mixture)?),
                 Network::Gated { gate, hidden } => {

@@ -91,21 +91,32 @@ impl Rope {
         Rope::scaled(keys, &Rotated::plain(base, dims), true)
     }
 
-    /// As [`Rope::from_keys`], but YaRN's two dimensions stay as they are: gpt-oss was trained so.
-    pub fn from_keys_unrounded(keys: &Keys, base: f32, head_dim: u32) -> Result<Rope, LoadError> {
+    /// As [`Rope::from_keys`], but YaRN where the file does not say, and its two dimensions stay as they are.
+    pub fn yarn_unrounded(keys: &Keys, base: f32, head_dim: u32) -> Result<Rope, LoadError> {
         let dims = keys.rotated_dims(head_dim)?;
-        Rope::scaled(keys, &Rotated::plain(base, dims), false)
+        Rope::scaled_as(keys, &Rotated::plain(base, dims), "yarn", false)
     }
 
     /// What `rope.scaling.*` asks for; `rounded` as in [`Yarn`].
     pub fn scaled(keys: &Keys, rotated: &Rotated, rounded: bool) -> Result<Rope, LoadError> {
-        let factor = keys.opt_f32("rope.scaling.factor")?.unwrap_or(1.0);
-        match keys.opt_string("rope.scaling.type")? {
-            Some("none") => Ok(Rope::divided(rotated, 1.0, 1.0)),
-            _ if factor <= 0.0 => Err(keys.unexpected("rope.scaling.factor", "a factor above 0").into()),
-            None | Some("linear") => Ok(Rope::divided(rotated, factor, 1.0)),
-            Some("yarn") => Ok(Rope::yarn(rotated, Yarn::from_keys(keys, factor, rounded)?)),
-            Some(_) => Err(keys
+        // early files have a factor alone
+        let usual = match keys.opt_f32("rope.scaling.factor")? {
+            None => "none",
+            Some(_) => "linear",
+        };
+        Rope::scaled_as(keys, rotated, usual, rounded)
+    }
+
+    fn scaled_as(keys: &Keys, rotated: &Rotated, usual: &str, rounded: bool) -> Result<Rope, LoadError> {
+        let factor = || match keys.f32("rope.scaling.factor")? {
+            factor if factor > 0.0 => Ok(factor),
+            _ => Err(keys.unexpected("rope.scaling.factor", "a factor above 0")),
+        };
+        match keys.opt_string("rope.scaling.type")?.unwrap_or(usual) {
+            "none" => Ok(Rope::divided(rotated, 1.0, 1.0)),
+            "linear" => Ok(Rope::divided(rotated, factor()?, 1.0)),
+            "yarn" => Ok(Rope::yarn(rotated, Yarn::from_keys(keys, factor()?, rounded)?)),
+            _ => Err(keys
                 .unexpected("rope.scaling.type", "\"none\", \"linear\" or \"yarn\"")
                 .into()),
         }
