@@ -44,7 +44,9 @@ impl Guide {
         }
         if reader.in_answer() {
             let ends = if ignore_end { &[] } else { tokenizer.ends() };
-            self.constraint.restrict(logits, ends)?;
+            if !self.constraint.restrict(logits, ends)? {
+                return Ok(None);
+            }
             let token = sampler.sample(logits)?;
             if tokenizer.is_end(token) {
                 return Ok(None);
