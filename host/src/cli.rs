@@ -3,7 +3,7 @@
 use std::{fmt::Display, path::PathBuf, str::FromStr};
 
 use backend_api::types::Type;
-use clap::{Args, Parser, Subcommand, ValueHint, builder::styling};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint, builder::styling};
 use clap_complete::Shell;
 
 use crate::{
@@ -24,6 +24,7 @@ Examples:
   host run embedded \"ROMEO: But soft,\" --raw --predict 40
   host run model.gguf \"Why is the sky blue?\"
   host run model.gguf --file question.txt --temperature 0 --json
+  host run model.gguf \"A city and its rivers\" --json-schema city.json
   cat report.txt | host run model.gguf \"Summarize this.\"";
 
 /// Runs language models from GGUF files on the best backend that this machine has.
@@ -195,6 +196,13 @@ impl From<&SamplingArgs> for SamplingOptions {
     }
 }
 
+/// Forms of answers that have a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)] // the help would become long
+pub enum Form {
+    Json,
+}
+
 /// `host run`.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
@@ -218,6 +226,21 @@ pub struct RunArgs {
     /// Do not show what the model thinks; it is shown on standard error if standard output is no terminal
     #[arg(long, alias = "hidethinking")]
     pub hide_thinking: bool,
+    /// Answer in a form; json: any JSON object
+    #[arg(
+        long,
+        value_name = "FORM",
+        value_enum,
+        hide_possible_values = true,
+        help_heading = "Form of the answer"
+    )]
+    pub format: Option<Form>,
+    /// Answer with JSON as this JSON schema describes it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "format", help_heading = "Form of the answer")]
+    pub json_schema: Option<PathBuf>,
+    /// Answer with what this grammar accepts, written in llguidance's Lark
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["format", "json_schema"], help_heading = "Form of the answer")]
+    pub grammar: Option<PathBuf>,
     /// Tokens to answer with at most; -1 for no limit but ten contexts
     #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..))]
     pub predict: i64,

@@ -11,11 +11,12 @@ use serde_json::{Value as Json, json};
 
 use crate::{
     dialect::Think,
-    generation::{Answer, Generation, Session},
+    generation::{Answer, Generation, Guide, Session},
     model::LoadedModel,
     reply::{Format, Reader, Reply, Sink},
     sampling::{Sampler, SamplingOptions},
     stop::StopStrings,
+    structured,
 };
 
 /// An answer without a limit still ends after so many contexts, as Ollama has it.
@@ -34,6 +35,8 @@ pub struct Options {
     pub think: Option<Think>,
     /// Descriptions of tools, a JSON array, for the template.
     pub tools: Option<Json>,
+    /// What an answer is to be; a model does not think before it, unless it is asked to.
+    pub format: Option<structured::Format>,
     /// What ends an answer.
     pub stops: Vec<String>,
     /// The most tokens of an answer.
@@ -51,6 +54,8 @@ pub struct Turn {
     pub answer: Answer,
     /// What was replied.
     pub reply: Reply,
+    /// Whether the answer is complete in the form that was asked for; none without one.
+    pub complete: Option<bool>,
 }
 
 /// Messages and the sequence that holds them.
@@ -123,15 +128,22 @@ impl<'m> Conversation<'m> {
             tokenizer: &self.model.tokenizer,
             sampler: Sampler::new(self.options.sampling.clone())?,
             reader: Reader::new(&self.model.tokenizer, format, &prompt, stops),
+            guide: self
+                .options
+                .format
+                .as_ref()
+                .map(|form| Guide::new(form.constraint(), format)),
             limit: self.options.limit.map_or(longest, |limit| limit.min(longest)),
             ignore_end: self.options.ignore_end,
             interrupt: &self.interrupt,
         };
         let (answer, reply) = generation.run(&mut self.session, &prompt, sink)?;
+        let complete = self.options.format.as_ref().map(|form| form.accepts(&reply.content));
         Ok(Turn {
             prompt_tokens: prompt.len(),
             answer,
             reply,
+            complete,
         })
     }
 
@@ -171,7 +183,19 @@ impl<'m> Conversation<'m> {
             add_generation_prompt: true,
             ..Prompt::default()
         };
-        Ok(self.model.dialect.render(template, &prompt, self.options.think)?)
+        let dialect = &self.model.dialect;
+        let think = self.think();
+        let mut text = dialect.render(template, &prompt, think)?;
+        if self.options.format.is_some() && think != Some(Think::Off) {
+            text.push_str(dialect.format.with_thinking(&text));
+        }
+        Ok(text)
+    }
+
+    /// Whether the model is to think. Where answers have a form, it is asked for the answer alone, unless the user says so.
+    fn think(&self) -> Option<Think> {
+        let alone = self.options.format.as_ref().map(|_| Think::Off);
+        self.options.think.or(alone)
     }
 }
 

@@ -16,3 +16,4 @@ pub mod reply;
 pub mod sampling;
 pub mod setup;
 pub mod stop;
+pub mod structured;

@@ -1,5 +1,6 @@
 //! `host run`: an answer to a prompt.
 
+mod form;
 mod print;
 
 use std::{
@@ -22,6 +23,7 @@ use crate::{
     reply::{Reply, ToolCall},
     sampling::SamplingOptions,
     setup::{self, Running},
+    structured::Format,
 };
 use print::{Printer, Thoughts};
 
@@ -34,6 +36,8 @@ struct Report<'a> {
     prompt_tokens: usize,
     generated: usize,
     finish: Finish,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    complete: Option<bool>,
     timings: Timings,
     backend: &'a str,
     devices: &'a [String],
@@ -53,6 +57,7 @@ pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let waiting = Waiting::new(format!("loading {}", args.model.as_deref().unwrap_or(EMBEDDED)));
     let model = LoadedModel::open(args.model.as_deref())?;
     check(&model, args)?;
+    let format = form::of(args, &model)?;
     let running = setup::start(&model, &args.engine.request(1), waiting.meter())?;
     drop(waiting);
     let load = start.elapsed();
@@ -64,7 +69,7 @@ pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         context,
     } = running;
     let session = Session::new(engine, context, (!args.no_shift).then_some(args.keep));
-    let mut conversation = Conversation::new(&model, session, options(args));
+    let mut conversation = Conversation::new(&model, session, options(args, format));
     let turn = if args.json {
         conversation.say(&text, &mut |_| Ok(()))?
     } else {
@@ -80,6 +85,7 @@ pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
             prompt_tokens: turn.prompt_tokens,
             generated: answer.tokens.len(),
             finish: answer.finish,
+            complete: turn.complete,
             timings: Timings {
                 load_ms: milliseconds(load),
                 prefill_ms: milliseconds(answer.prefill),
@@ -94,6 +100,7 @@ pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     if !args.json {
         tell_the_rest(&turn.reply, args.hide_thinking);
     }
+    form::tell_incomplete(&turn);
     if args.stats {
         print_stats(conversation.session(), &turn, load, &devices)?;
     }
@@ -185,12 +192,13 @@ fn check(model: &LoadedModel, args: &RunArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn options(args: &RunArgs) -> Options {
+fn options(args: &RunArgs, format: Option<Format>) -> Options {
     Options {
         sampling: SamplingOptions::from(&args.sampling),
         system: args.system.clone(),
         raw: args.raw,
         think: args.think,
+        format,
         stops: args.stop.clone(),
         limit: usize::try_from(args.predict).ok(),
         ignore_end: args.ignore_eos,
