@@ -73,10 +73,12 @@ impl Formats {
         self.schema(&json!({"type": "object"}).to_string())
     }
 
-    /// What a JSON schema describes. An error says which keyword is not known.
+    /// What a JSON schema describes; objects have no properties but those that it names, unless it says something of others.
+    /// An error says which keyword is not known.
     pub fn schema(&self, text: &str) -> Result<Format, FormatError> {
         let schema = serde_json::from_str(text).map_err(|error| FormatError::NotJson(error.to_string()))?;
-        let grammar = TopLevelGrammar::from_json_schema(schema::with_bounded_space(schema));
+        let grammar =
+            TopLevelGrammar::from_json_schema(schema::with_bounded_space(schema::with_named_properties(schema)));
         self.format(grammar).map_err(schema::error)
     }
 
