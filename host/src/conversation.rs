@@ -2,7 +2,10 @@
 
 use std::{
     io,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::bail;
@@ -13,7 +16,7 @@ use models::{
 use serde_json::{Value as Json, json};
 
 use crate::{
-    generation::{Answer, Generation, Session},
+    generation::{Answer, Generation, Session, respelled},
     model::LoadedModel,
     reply::{Channel, Piece, Reply, Sink},
     sampling::{Sampler, SamplingOptions},
@@ -49,6 +52,17 @@ pub struct Turn {
     pub answer: Answer,
     /// What was replied.
     pub reply: Reply,
+    /// How many of the oldest messages the context had no room for.
+    pub left_out: usize,
+    /// How many times the context was full and shifted while the answer was made.
+    pub shifts: usize,
+}
+
+/// What the model is asked to continue.
+struct Asked {
+    tokens: Vec<u32>,
+    /// Oldest messages that are not part of it.
+    left_out: usize,
 }
 
 /// Messages and the sequence that holds them.
@@ -90,13 +104,25 @@ impl<'m> Conversation<'m> {
         &self.messages
     }
 
+    /// The model.
+    pub fn model(&self) -> &'m LoadedModel {
+        self.model
+    }
+
     /// Forgets what was said.
     pub fn clear(&mut self) {
         self.messages.clear();
     }
 
-    /// Says `text` to the model. Its reply goes to `sink` as it comes, and into the conversation when it is complete.
+    /// Goes on from what was said elsewhere: objects with `role` and `content`.
+    pub fn resume(&mut self, messages: Vec<Json>) {
+        self.messages = messages;
+    }
+
+    /// Says `text` to the model. Its reply goes to `sink` as it comes, and into the conversation when it is complete or
+    /// was interrupted; an error leaves the conversation as it was.
     pub fn say(&mut self, text: &str, sink: &mut Sink<'_>) -> anyhow::Result<Turn> {
+        self.interrupt.store(false, Ordering::Relaxed);
         let message = json!({"role": "user", "content": text});
         self.messages.push(message);
         let turn = self.answer(sink);
@@ -108,7 +134,8 @@ impl<'m> Conversation<'m> {
     }
 
     fn answer(&mut self, sink: &mut Sink<'_>) -> anyhow::Result<Turn> {
-        let prompt = self.prompt()?;
+        let Asked { tokens, left_out } = self.prompt()?;
+        let shifts = self.session.shifts();
         let longest = LONGEST_IN_CONTEXTS * self.session.context() as usize;
         let generation = Generation {
             tokenizer: &self.model.tokenizer,
@@ -127,39 +154,71 @@ impl<'m> Conversation<'m> {
             reply.push(piece);
             sink(piece)
         };
-        let answer = generation.run(&mut self.session, &prompt, &mut print)?;
+        let answer = generation.run(&mut self.session, &tokens, &mut print)?;
         Ok(Turn {
-            prompt_tokens: prompt.len(),
+            prompt_tokens: tokens.len(),
             answer,
             reply,
+            left_out,
+            shifts: self.session.shifts() - shifts,
         })
     }
 
-    /// The tokens of all messages as the model wants them: through its chat template, or as they are.
-    fn prompt(&self) -> anyhow::Result<Vec<u32>> {
+    /// The prompt of as many messages as fit, the newest first; the last is part of it in any case. Where a full context
+    /// must not be shifted, of all messages.
+    fn prompt(&self) -> anyhow::Result<Asked> {
+        let all = self.asked(0)?;
+        if self.fits(&all) || !self.session.may_shift() {
+            return Ok(all);
+        }
+        let said = self.messages.iter().enumerate().skip(1);
+        let begins: Vec<usize> = said.filter(|(_, m)| m["role"] == "user").map(|(at, _)| at).collect();
+        // the first of `begins` that fits: those below `low` do not
+        let (mut low, mut high) = (0, begins.len().saturating_sub(1));
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.fits(&self.asked(begins[middle])?) {
+                true => high = middle,
+                false => low = middle + 1,
+            }
+        }
+        begins.get(low).map_or(Ok(all), |&left_out| self.asked(left_out))
+    }
+
+    fn fits(&self, asked: &Asked) -> bool {
+        asked.tokens.len() <= self.session.context() as usize
+    }
+
+    /// The tokens of the messages after the first `left_out`, as the model wants them: through its chat template, or as
+    /// they are. What is cached stays as it was chosen.
+    fn asked(&self, left_out: usize) -> anyhow::Result<Asked> {
+        let messages = &self.messages[left_out..];
         let text = match &self.model.template {
-            Some(_) if !self.options.raw => self.rendered()?,
+            Some(_) if !self.options.raw => self.rendered(messages)?,
             _ if self.options.system.is_some() => bail!(
                 "--system: {} has no chat template to put it into",
                 self.model.file.name()
             ),
-            _ => self
-                .messages
+            _ => messages
                 .iter()
                 .filter_map(|message| message["content"].as_str())
                 .collect(),
         };
-        let tokens = self.model.tokenizer.encode(&text, Special::Parse);
-        Ok(with_bos(&self.model.tokenizer, tokens))
+        let tokenizer = &self.model.tokenizer;
+        let tokens = with_bos(tokenizer, tokenizer.encode(&text, Special::Parse));
+        Ok(Asked {
+            tokens: respelled(tokenizer, self.session.cached(), &tokens),
+            left_out,
+        })
     }
 
-    fn rendered(&self) -> anyhow::Result<String> {
+    fn rendered(&self, messages: &[Json]) -> anyhow::Result<String> {
         let Some(template) = &self.model.template else {
             bail!("{} has no chat template", self.model.file.name());
         };
         let system = self.options.system.iter();
         let system = system.map(|text| json!({"role": "system", "content": text}));
-        let messages: Vec<_> = system.chain(self.messages.iter().cloned()).collect();
+        let messages: Vec<_> = system.chain(messages.iter().cloned()).collect();
         let tokenizer = &self.model.tokenizer;
         let piece = |token: Option<u32>| token.and_then(|t| tokenizer.piece_escaped(t).ok());
         let (bos, eos) = (piece(tokenizer.bos()), piece(tokenizer.eos()));

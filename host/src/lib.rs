@@ -14,4 +14,5 @@ pub mod progress;
 pub mod reply;
 pub mod sampling;
 pub mod setup;
+pub mod stats;
 pub mod stop;

@@ -3,7 +3,7 @@
 use std::{
     io::{IsTerminal, Write, stderr, stdin},
     process::ExitCode,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context, bail};
@@ -12,12 +12,13 @@ use serde::Serialize;
 use super::tokenize::read_input;
 use crate::{
     cli::RunArgs,
-    conversation::{Conversation, Options, Turn},
+    conversation::{Conversation, Options},
     generation::{Finish, Session},
     model::{EMBEDDED, LoadedModel, open_file},
     progress::Waiting,
     sampling::SamplingOptions,
     setup::{self, Running},
+    stats::{self, milliseconds},
 };
 
 #[derive(Serialize)]
@@ -85,13 +86,12 @@ pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     }
     writeln!(out)?;
     if args.stats {
-        print_stats(conversation.session(), &turn, load, &devices)?;
+        let mut err = stderr().lock();
+        stats::loading(&mut err, load)?;
+        stats::turn(&mut err, &turn)?;
+        stats::memory(&mut err, conversation.session(), &devices)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
 }
 
 /// What is piped in, then the prompt's words; or a file.
@@ -141,37 +141,4 @@ fn options(args: &RunArgs) -> Options {
         limit: usize::try_from(args.predict).ok(),
         ignore_end: args.ignore_eos,
     }
-}
-
-fn print_stats(session: &mut Session, turn: &Turn, load: Duration, devices: &[String]) -> anyhow::Result<()> {
-    let answer = &turn.answer;
-    let rate = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
-    let mut err = stderr().lock();
-    writeln!(err, "load     {:>10.1} ms", milliseconds(load))?;
-    let evaluated = turn.prompt_tokens - answer.reused;
-    writeln!(
-        err,
-        "prefill  {:>10.1} ms  {evaluated} tokens, {} reused  {:.1} tokens/s",
-        milliseconds(answer.prefill),
-        answer.reused,
-        rate(evaluated, answer.prefill)
-    )?;
-    writeln!(
-        err,
-        "decode   {:>10.1} ms  {} tokens  {:.1} tokens/s",
-        milliseconds(answer.decode),
-        answer.tokens.len(),
-        rate(answer.tokens.len(), answer.decode)
-    )?;
-    if session.shifts() > 0 {
-        writeln!(err, "context shifted {} times", session.shifts())?;
-    }
-    for (label, device) in devices.iter().zip(&session.engine().plan().devices) {
-        writeln!(err, "{label}: {} bytes allocated", device.allocated())?;
-        for (region, bytes) in &device.regions {
-            writeln!(err, "  {:<12} {bytes:>14}", region.name())?;
-        }
-        writeln!(err, "  {:<12} {:>14}", "scratch", device.workspace)?;
-    }
-    Ok(())
 }

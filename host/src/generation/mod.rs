@@ -1,5 +1,6 @@
 //! Answers: from a prompt's tokens to text, a piece at a time.
 
+mod respelled;
 pub mod session;
 
 use std::{
@@ -15,7 +16,8 @@ use crate::{
     sampling::{Sampler, SamplingError},
     stop::StopStrings,
 };
-pub use session::Session;
+pub use respelled::respelled;
+pub use session::{Advance, Prefill, Session};
 
 /// Why no answer came, or none any more.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +70,8 @@ pub struct Answer {
     pub finish: Finish,
     /// Tokens of the prompt that were in the cache already.
     pub reused: usize,
+    /// Tokens of the prompt that were evaluated: the others, or fewer when that was interrupted.
+    pub evaluated: usize,
     /// Time for the prompt.
     pub prefill: Duration,
     /// Time for the answer's tokens.
@@ -100,15 +104,24 @@ impl Generation<'_> {
     ) -> Result<Answer, GenerationError> {
         prompt.iter().for_each(|&token| self.sampler.accept(token));
         let start = Instant::now();
-        let reused = session.prefill(prompt)?;
+        let Prefill {
+            reused,
+            evaluated,
+            complete,
+        } = session.prefill(prompt, self.interrupt)?;
         let prefill = start.elapsed();
 
         let start = Instant::now();
-        let (tokens, finish) = self.decode(session, print)?;
+        let (tokens, finish) = if complete {
+            self.decode(session, print)?
+        } else {
+            (Vec::new(), Finish::Interrupted)
+        };
         Ok(Answer {
             tokens,
             finish,
             reused,
+            evaluated,
             prefill,
             decode: start.elapsed(),
         })
@@ -146,8 +159,12 @@ impl Generation<'_> {
             if printable.stop.is_some() {
                 return Ok((tokens, Finish::Stop));
             }
-            if tokens.len() < self.limit && !session.advance(token)? {
-                break Finish::Context;
+            if tokens.len() < self.limit {
+                match session.advance(token, self.interrupt)? {
+                    Advance::Ready => {}
+                    Advance::Full => break Finish::Context,
+                    Advance::Interrupted => break Finish::Interrupted,
+                }
             }
         };
         text.clear();
