@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueHint, builder::styling};
 use clap_complete::Shell;
 
 use crate::{
+    dialect::Think,
     sampling::{Sampler, SamplingError, SamplingOptions},
     setup::{DEFAULT_BATCH, DeviceChoice, Request},
 };
@@ -208,6 +209,12 @@ pub struct RunArgs {
     /// System message
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub system: Option<String>,
+    /// Whether the model thinks before it answers: on or off; or how much: low, medium, high [default: on, if it can]
+    #[arg(long, value_name = "HOW", num_args = 0..=1, default_missing_value = "on", conflicts_with = "raw")]
+    pub think: Option<Think>,
+    /// Do not show what the model thinks; it is shown on standard error if standard output is no terminal
+    #[arg(long, alias = "hidethinking")]
+    pub hide_thinking: bool,
     /// Tokens to answer with at most; -1 for no limit but ten contexts
     #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..))]
     pub predict: i64,
@@ -226,7 +233,7 @@ pub struct RunArgs {
     /// Print figures of the run to standard error
     #[arg(long)]
     pub stats: bool,
-    /// Print the answer with its tokens and figures as JSON, when it is complete
+    /// Print the answer, thoughts, tokens and figures as JSON, when it is complete
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]

@@ -1,11 +1,8 @@
 //! A conversation with a model: messages, the prompt that they make, and the answers to it.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::bail;
@@ -16,9 +13,10 @@ use models::{
 use serde_json::{Value as Json, json};
 
 use crate::{
+    dialect::Think,
     generation::{Answer, Generation, Session, respelled},
     model::LoadedModel,
-    reply::{Channel, Piece, Reply, Sink},
+    reply::{Format, Reader, Reply, Sink},
     sampling::{Sampler, SamplingOptions},
     stop::StopStrings,
 };
@@ -35,6 +33,10 @@ pub struct Options {
     pub system: Option<String>,
     /// Whether what is said goes without the model's chat template.
     pub raw: bool,
+    /// Whether the model thinks before it answers; it does if it can, where nothing is said.
+    pub think: Option<Think>,
+    /// Descriptions of tools, a JSON array, for the template.
+    pub tools: Option<Json>,
     /// What ends an answer.
     pub stops: Vec<String>,
     /// The most tokens of an answer.
@@ -71,7 +73,8 @@ pub struct Conversation<'m> {
     session: Session,
     /// How the next answer is made.
     pub options: Options,
-    /// What was said so far, without the system message: objects with `role` and `content`.
+    /// What was said so far, without the system message: objects with `role` and `content`, and `thinking` and
+    /// `tool_calls` where a reply has them.
     messages: Vec<Json>,
     /// Set from elsewhere to end the answer that is being made.
     interrupt: Arc<AtomicBool>,
@@ -127,7 +130,7 @@ impl<'m> Conversation<'m> {
         self.messages.push(message);
         let turn = self.answer(sink);
         match &turn {
-            Ok(turn) => self.messages.push(assistant(&turn.reply)),
+            Ok(turn) => self.messages.push(turn.reply.to_message()),
             Err(_) => drop(self.messages.pop()),
         }
         turn
@@ -137,24 +140,21 @@ impl<'m> Conversation<'m> {
         let Asked { tokens, left_out } = self.prompt()?;
         let shifts = self.session.shifts();
         let longest = LONGEST_IN_CONTEXTS * self.session.context() as usize;
+        let format = if self.options.raw {
+            Format::Plain
+        } else {
+            self.model.dialect.format
+        };
+        let stops = StopStrings::new(&self.options.stops);
         let generation = Generation {
             tokenizer: &self.model.tokenizer,
             sampler: Sampler::new(self.options.sampling.clone())?,
-            stops: StopStrings::new(&self.options.stops),
+            reader: Reader::new(&self.model.tokenizer, format, &tokens, stops),
             limit: self.options.limit.map_or(longest, |limit| limit.min(longest)),
             ignore_end: self.options.ignore_end,
             interrupt: &self.interrupt,
         };
-        let mut reply = Reply::default();
-        let mut print = |text: &str| -> io::Result<()> {
-            let piece = Piece {
-                channel: Channel::Answer,
-                text,
-            };
-            reply.push(piece);
-            sink(piece)
-        };
-        let answer = generation.run(&mut self.session, &tokens, &mut print)?;
+        let (answer, reply) = generation.run(&mut self.session, &tokens, sink)?;
         Ok(Turn {
             prompt_tokens: tokens.len(),
             answer,
@@ -222,21 +222,16 @@ impl<'m> Conversation<'m> {
         let tokenizer = &self.model.tokenizer;
         let piece = |token: Option<u32>| token.and_then(|t| tokenizer.piece_escaped(t).ok());
         let (bos, eos) = (piece(tokenizer.bos()), piece(tokenizer.eos()));
-        Ok(template.render(&Prompt {
+        let prompt = Prompt {
             messages: &messages,
-            tools: None,
+            tools: self.options.tools.as_ref(),
             bos_token: bos.as_deref(),
             eos_token: eos.as_deref(),
             add_generation_prompt: true,
-            extra: None,
-            now: None,
-        })?)
+            ..Prompt::default()
+        };
+        Ok(self.model.dialect.render(template, &prompt, self.options.think)?)
     }
-}
-
-/// A reply as a message of the conversation.
-fn assistant(reply: &Reply) -> Json {
-    json!({"role": "assistant", "content": reply.content})
 }
 
 /// The tokens with the one that begins a text first, where the model wants it and the template did not write it.

@@ -4,6 +4,7 @@ pub mod cache;
 pub mod cli;
 pub mod commands;
 pub mod conversation;
+pub mod dialect;
 pub mod environment;
 pub mod execution;
 pub mod generation;

@@ -10,6 +10,8 @@ use models::{
     tokenizer::{Pattern, Tokenizer, TokenizerError},
 };
 
+use crate::dialect::Dialect;
+
 /// The name that stands for the model in the program itself.
 pub const EMBEDDED: &str = "embedded";
 
@@ -72,6 +74,8 @@ pub struct LoadedModel {
     pub tokenizer: Tokenizer,
     /// Its chat template, if the file has one.
     pub template: Option<ChatTemplate>,
+    /// How it is spoken to.
+    pub dialect: Dialect,
 }
 
 impl LoadedModel {
@@ -88,11 +92,13 @@ impl LoadedModel {
             });
         }
         let template = ChatTemplate::from_gguf(&file)?;
+        let dialect = Dialect::of(&tokenizer, template.as_ref());
         Ok(LoadedModel {
             file: Arc::new(file),
             model,
             tokenizer,
             template,
+            dialect,
         })
     }
 }

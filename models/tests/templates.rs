@@ -159,6 +159,18 @@ fn extra_variables_go_first() {
     );
 }
 
+#[rstest]
+#[case("Qwen-Qwen3-0.6B", "enable_thinking", "reasoning_effort")]
+#[case("deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", "enable_thinking", "reasoning_content")]
+#[case("openai-gpt-oss-120b", "reasoning_effort", "message")]
+#[case("Qwen-Qwen2.5-7B-Instruct", "tools", "enable_thinking")]
+fn a_template_tells_what_it_reads(#[case] name: &str, #[case] read: &str, #[case] not_read: &str) {
+    let source = std::fs::read_to_string(fixture(&format!("templates/{name}.jinja"))).unwrap();
+    let template = ChatTemplate::new(name, &source).unwrap();
+    assert!(template.reads(read) && !template.reads(not_read));
+    assert!(template.mentions(read) && !template.mentions("<never said>"));
+}
+
 #[test]
 fn now_can_be_given() {
     let template = ChatTemplate::new("test", "{{ strftime_now('%Y-%m-%d %d %b %Y %B %-d %A %H:%M') }}").unwrap();

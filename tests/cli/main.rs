@@ -130,6 +130,8 @@ fn an_answer_in_json_has_what_is_documented() {
     let report = run_json(&["--predict", "3"]);
     let expected = [
         "text",
+        "thinking",
+        "tool_calls",
         "tokens",
         "prompt_tokens",
         "generated",
@@ -149,6 +151,10 @@ fn an_answer_in_json_has_what_is_documented() {
     );
     assert_eq!(report["tokens"].as_array().unwrap().len(), 3);
     assert_eq!(report["generated"], 3);
+    assert_eq!(
+        (&report["thinking"], &report["tool_calls"]),
+        (&"".into(), &Value::Array(Vec::new()))
+    );
     assert_eq!(report["finish"], "length");
     let tokens = json(&answer(&["tokenize", MODEL, "ROMEO:", "--json"]));
     assert_eq!(report["prompt_tokens"], tokens["tokens"].as_array().unwrap().len());

@@ -49,6 +49,7 @@ fn what_is_not_understood_is_a_usage_error() {
         &["run", "--walk"],
         &["run", MODEL, "x", "--file", "README.md"],
         &["run", MODEL, "x", "--raw", "--system", "y"],
+        &["run", MODEL, "x", "--raw", "--think", "on"],
         &["logits", MODEL],
         &["tokenize", MODEL],
         &["check"],
@@ -62,6 +63,7 @@ fn a_bad_value_names_its_option() {
     let bad = [
         ("--predict", "-2"),
         ("--predict", "many"),
+        ("--think", "never"),
         ("--keep", "-1"),
         ("--temperature", "-1"),
         ("--temperature", "NaN"),
@@ -92,7 +94,7 @@ fn a_bad_value_names_its_option() {
     let mut all = String::new();
     for (option, value) in bad {
         let text = complaints(2, &[&["run", MODEL, "x", &format!("{option}={value}")]]);
-        assert!(text.contains(&format!("for '{option} <")), "{text}");
+        assert!(text.contains(&format!("for '{option} ")), "{text}");
         let separate = complaints(2, &[&["run", MODEL, "x", option, value]]);
         assert!(separate.contains(option), "{separate}");
         all.push_str(text.lines().nth(1).unwrap());
@@ -116,6 +118,7 @@ fn what_cannot_be_done_is_a_failure_with_its_reason() {
         &["run", "vocab/qwen2.gguf", "x"],
         &["run", "vocab/gpt-2.gguf", "x"],
         &["run", MODEL, "--file", "nosuch.txt"],
+        &["run", MODEL, "x", "--think", "on"],
         &["run", MODEL, "x", "--backend", "nosuch"],
         &["run", MODEL, "x", "--backend", "nosuch", "--no-fallback"],
         &["run", MODEL, "x", "--devices", "9"],

@@ -1,21 +1,26 @@
 //! `host run`: an answer to a prompt.
 
 use std::{
-    io::{IsTerminal, Write, stderr, stdin},
+    io::{IsTerminal, Write, stderr, stdin, stdout},
     process::ExitCode,
     time::Instant,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use serde::Serialize;
 
 use super::tokenize::read_input;
 use crate::{
     cli::RunArgs,
-    conversation::{Conversation, Options},
+    conversation::{Conversation, Options, Turn},
+    environment,
     generation::{Finish, Session},
     model::{EMBEDDED, LoadedModel, open_file},
     progress::Waiting,
+    reply::{
+        Reply, ToolCall,
+        print::{Printer, Thoughts},
+    },
     sampling::SamplingOptions,
     setup::{self, Running},
     stats::{self, milliseconds},
@@ -24,6 +29,8 @@ use crate::{
 #[derive(Serialize)]
 struct Report<'a> {
     text: &'a str,
+    thinking: &'a str,
+    tool_calls: Vec<serde_json::Value>,
     tokens: &'a [u32],
     prompt_tokens: usize,
     generated: usize,
@@ -59,17 +66,17 @@ pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     } = running;
     let session = Session::new(engine, context, (!args.no_shift).then_some(args.keep));
     let mut conversation = Conversation::new(&model, session, options(args));
-    let turn = conversation.say(&text, &mut |piece| {
-        if !args.json {
-            out.write_all(piece.text.as_bytes())?;
-            out.flush()?;
-        }
-        Ok(())
-    })?;
+    let turn = if args.json {
+        conversation.say(&text, &mut |_| Ok(()))?
+    } else {
+        print_reply(&mut conversation, &text, args.hide_thinking, out)?
+    };
     let answer = &turn.answer;
     if args.json {
         let report = Report {
             text: &turn.reply.content,
+            thinking: &turn.reply.thinking,
+            tool_calls: turn.reply.calls.iter().map(ToolCall::to_json).collect(),
             tokens: &answer.tokens,
             prompt_tokens: turn.prompt_tokens,
             generated: answer.tokens.len(),
@@ -85,6 +92,9 @@ pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         serde_json::to_writer(&mut *out, &report)?;
     }
     writeln!(out)?;
+    if !args.json {
+        tell_the_rest(&turn.reply, args.hide_thinking);
+    }
     if args.stats {
         let mut err = stderr().lock();
         stats::loading(&mut err, load)?;
@@ -92,6 +102,45 @@ pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         stats::memory(&mut err, conversation.session(), &devices)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the reply as it comes.
+fn print_reply(
+    conversation: &mut Conversation<'_>,
+    text: &str,
+    hide_thinking: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<Turn> {
+    let (terminal, mut err) = (stdout().is_terminal(), stderr());
+    let colors = environment::colors(if terminal { terminal } else { err.is_terminal() });
+    let thoughts = match (hide_thinking, terminal) {
+        (true, _) => Thoughts::Hidden,
+        (false, true) => Thoughts::Before,
+        (false, false) => Thoughts::Apart(&mut err),
+    };
+    let mut printer = Printer::new(out, thoughts, colors);
+    let turn = conversation.say(text, &mut |piece| printer.piece(piece))?;
+    printer.finish()?;
+    Ok(turn)
+}
+
+/// Says what an answer that was printed does not show.
+fn tell_the_rest(reply: &Reply, hidden: bool) {
+    for call in &reply.calls {
+        tracing::warn!(
+            "the model calls the tool {} with {}; there are no tools here",
+            call.name,
+            call.arguments
+        );
+    }
+    if reply.content.is_empty() && reply.calls.is_empty() && !reply.thinking.is_empty() {
+        let hint = if hidden {
+            "\nhint: without --hide-thinking its thoughts are shown"
+        } else {
+            ""
+        };
+        tracing::warn!("the model thought but gave no answer{hint}");
+    }
 }
 
 /// What is piped in, then the prompt's words; or a file.
@@ -121,6 +170,10 @@ fn prompt_text(args: &RunArgs) -> anyhow::Result<String> {
 
 /// What can be told before anything is loaded.
 fn check(model: &LoadedModel, args: &RunArgs) -> anyhow::Result<()> {
+    model
+        .dialect
+        .check(args.think)
+        .map_err(|error| anyhow!("--think: {} {error}", model.file.name()))?;
     if model.template.is_some() || args.raw {
         return Ok(());
     }
@@ -137,8 +190,10 @@ fn options(args: &RunArgs) -> Options {
         sampling: SamplingOptions::from(&args.sampling),
         system: args.system.clone(),
         raw: args.raw,
+        think: args.think,
         stops: args.stop.clone(),
         limit: usize::try_from(args.predict).ok(),
         ignore_end: args.ignore_eos,
+        ..Options::default()
     }
 }

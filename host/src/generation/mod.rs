@@ -8,13 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use models::tokenizer::{Controls, Decoder, Tokenizer};
+use models::tokenizer::Tokenizer;
 use serde::Serialize;
 
 use crate::{
     execution::engine::EngineError,
+    reply::{Reader, Reply, Sink},
     sampling::{Sampler, SamplingError},
-    stop::StopStrings,
 };
 pub use respelled::respelled;
 pub use session::{Advance, Prefill, Session};
@@ -80,12 +80,12 @@ pub struct Answer {
 
 /// How an answer is made.
 pub struct Generation<'a> {
-    /// Turns tokens into text.
+    /// Knows the tokens that end an answer.
     pub tokenizer: &'a Tokenizer,
     /// Chooses tokens.
     pub sampler: Sampler,
-    /// Ends the answer.
-    pub stops: StopStrings,
+    /// Makes them into a reply, and ends it at a stop string.
+    pub reader: Reader<'a>,
     /// The most tokens.
     pub limit: usize,
     /// Whether tokens that end an answer do not.
@@ -95,13 +95,13 @@ pub struct Generation<'a> {
 }
 
 impl Generation<'_> {
-    /// Evaluates the prompt and answers it. Text goes to `print` as it comes, never an empty one.
+    /// Evaluates the prompt and answers it. Text goes to `sink` as it comes.
     pub fn run(
         mut self,
         session: &mut Session,
         prompt: &[u32],
-        print: &mut dyn FnMut(&str) -> std::io::Result<()>,
-    ) -> Result<Answer, GenerationError> {
+        sink: &mut Sink<'_>,
+    ) -> Result<(Answer, Reply), GenerationError> {
         prompt.iter().for_each(|&token| self.sampler.accept(token));
         let start = Instant::now();
         let Prefill {
@@ -113,29 +113,25 @@ impl Generation<'_> {
 
         let start = Instant::now();
         let (tokens, finish) = if complete {
-            self.decode(session, print)?
+            self.decode(session, sink)?
         } else {
             (Vec::new(), Finish::Interrupted)
         };
-        Ok(Answer {
+        let reply = self.reader.finish(sink)?;
+        let answer = Answer {
             tokens,
             finish,
             reused,
             evaluated,
             prefill,
             decode: start.elapsed(),
-        })
+        };
+        Ok((answer, reply))
     }
 
-    fn decode(
-        &mut self,
-        session: &mut Session,
-        print: &mut dyn FnMut(&str) -> std::io::Result<()>,
-    ) -> Result<(Vec<u32>, Finish), GenerationError> {
+    fn decode(&mut self, session: &mut Session, sink: &mut Sink<'_>) -> Result<(Vec<u32>, Finish), GenerationError> {
         // reserved once, so that no token allocates
         let mut tokens = Vec::with_capacity(self.limit.min(1 << 16));
-        let mut text = String::with_capacity(1 << 10);
-        let mut decoder = Decoder::new(Controls::Hide);
         let finish = loop {
             if tokens.len() == self.limit {
                 break Finish::Length;
@@ -149,15 +145,8 @@ impl Generation<'_> {
             }
             tokens.push(token);
             self.sampler.accept(token);
-            text.clear();
-            // ids that the tokenizer has no piece for (a padded vocabulary) are no text
-            decoder.push(self.tokenizer, token, &mut text).ok();
-            let printable = self.stops.push(&text);
-            if !printable.text.is_empty() {
-                print(printable.text)?;
-            }
-            if printable.stop.is_some() {
-                return Ok((tokens, Finish::Stop));
+            if self.reader.push(token, sink)? {
+                break Finish::Stop;
             }
             if tokens.len() < self.limit {
                 match session.advance(token, self.interrupt)? {
@@ -167,13 +156,6 @@ impl Generation<'_> {
                 }
             }
         };
-        text.clear();
-        decoder.finish(&mut text);
-        for rest in [self.stops.push(&text).text.to_owned(), self.stops.finish().to_owned()] {
-            if !rest.is_empty() {
-                print(&rest)?;
-            }
-        }
         Ok((tokens, finish))
     }
 }

@@ -135,6 +135,18 @@ impl ChatTemplate {
         render().map_err(|error| self.error(&error))
     }
 
+    /// Whether the template reads a variable of this name that it does not set itself.
+    pub fn reads(&self, variable: &str) -> bool {
+        let template = self.environment.get_template(&self.name);
+        template.is_ok_and(|template| template.undeclared_variables(false).contains(variable))
+    }
+
+    /// Whether `text` stands anywhere in the template's source.
+    pub fn mentions(&self, text: &str) -> bool {
+        let template = self.environment.get_template(&self.name);
+        template.is_ok_and(|template| template.source().contains(text))
+    }
+
     fn error(&self, error: &Error) -> TemplateError {
         let (template, line) = (self.name.clone(), error.line().unwrap_or(1));
         let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
