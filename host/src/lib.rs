@@ -17,3 +17,4 @@ pub mod sampling;
 pub mod setup;
 pub mod stats;
 pub mod stop;
+pub mod terminal;
