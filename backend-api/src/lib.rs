@@ -12,6 +12,7 @@
 //! - [`validate`]: whether a node is what the contract says, with [`overlap`]: which views share bytes,
 //! - [`decompose`]: composites as primitives,
 //! - [`reference`]: what each operation means,
+//! - [`measure`]: what a device can do at most, an interface that a backend may have,
 //! - [`decode`] and [`encode`]: what the bytes of each type mean.
 //!
 //! [`conformance`] checks a backend against the reference: anybody's, on any device.
@@ -29,6 +30,7 @@ pub mod draft;
 pub mod encode;
 pub mod error;
 pub mod graph;
+pub mod measure;
 pub mod operations;
 pub mod overlap;
 pub mod plugin;

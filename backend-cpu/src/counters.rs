@@ -1,6 +1,9 @@
 //! What the device counts.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use backend_api::{contract::Counter, operations::Operation, types::Type};
 
@@ -10,6 +13,7 @@ const OPERATIONS: usize = Operation::ALL.len();
 const TYPES: usize = Type::ALL.len();
 
 /// Counters since the device was opened. Counting allocates nothing.
+#[derive(Default)]
 pub struct Counters {
     allocated: AtomicU64,
     peak: AtomicU64,
@@ -17,18 +21,40 @@ pub struct Counters {
     /// Calls of the products' kernels, which name their instruction set themselves.
     pub products: product::Calls,
     /// Calls by operation and type; those of operations without a type that matters stand last.
-    calls: [[AtomicU64; TYPES + 1]; OPERATIONS],
+    calls: ByOperation,
+    /// Nanoseconds that went by in them, and bytes that they had to read and write.
+    time: ByOperation,
+    bytes: ByOperation,
 }
 
-impl Default for Counters {
-    fn default() -> Counters {
-        Counters {
-            allocated: AtomicU64::new(0),
-            peak: AtomicU64::new(0),
-            runs: AtomicU64::new(0),
-            products: product::Calls::default(),
-            calls: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
+/// A number for each operation and type.
+struct ByOperation([[AtomicU64; TYPES + 1]; OPERATIONS]);
+
+impl Default for ByOperation {
+    fn default() -> ByOperation {
+        ByOperation(std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))))
+    }
+}
+
+impl ByOperation {
+    fn add(&self, operation: Operation, ty: Option<Type>, amount: u64) {
+        let row = Operation::ALL.iter().position(|&o| o == operation);
+        let column = ty.and_then(|ty| Type::ALL.iter().position(|&t| t == ty));
+        if let Some(row) = row {
+            self.0[row][column.unwrap_or(TYPES)].fetch_add(amount, Relaxed);
         }
+    }
+
+    /// What is not 0, with the name `OPERATION[.TYPE]`.
+    fn named(&self) -> impl Iterator<Item = (String, u64)> {
+        let rows = Operation::ALL.iter().zip(&self.0);
+        rows.flat_map(|(operation, row)| {
+            let values = row.iter().map(|v| v.load(Relaxed)).enumerate().filter(|(_, v)| *v > 0);
+            values.map(|(column, value)| {
+                let ty = Type::ALL.get(column).map(|t| format!(".{}", t.name().to_lowercase()));
+                (format!("{}{}", operation.name(), ty.unwrap_or_default()), value)
+            })
+        })
     }
 }
 
@@ -51,14 +77,17 @@ impl Counters {
 
     /// A kernel of `operation` for data of type `ty` was called.
     pub fn called(&self, operation: Operation, ty: Option<Type>) {
-        let row = Operation::ALL.iter().position(|&o| o == operation);
-        let column = ty.and_then(|ty| Type::ALL.iter().position(|&t| t == ty));
-        if let Some(row) = row {
-            self.calls[row][column.unwrap_or(TYPES)].fetch_add(1, Relaxed);
-        }
+        self.calls.add(operation, ty, 1);
     }
 
-    /// All of them by name: `kernel.OPERATION[.TYPE].SET` for those that were called.
+    /// An operation took `time` for what it did with `bytes` bytes.
+    pub fn spent(&self, operation: Operation, ty: Option<Type>, time: Duration, bytes: u64) {
+        self.time.add(operation, ty, time.as_nanos() as u64);
+        self.bytes.add(operation, ty, bytes);
+    }
+
+    /// All of them by name: `kernel.OPERATION[.TYPE].SET` for those that were called, `time_ns.OPERATION[.TYPE]` and
+    /// `bytes.OPERATION[.TYPE]` for those that ran.
     pub fn list(&self, set: KernelSet) -> Vec<Counter> {
         let counter = |name: String, value: &AtomicU64| Counter {
             name: name.into(),
@@ -69,13 +98,20 @@ impl Counters {
             counter("allocated_peak".into(), &self.peak),
             counter("runs".into(), &self.runs),
         ];
-        for (operation, calls) in Operation::ALL.iter().zip(&self.calls) {
-            for (column, value) in calls.iter().enumerate().filter(|(_, v)| v.load(Relaxed) > 0) {
-                let ty = Type::ALL.get(column).map(|t| format!(".{}", t.name().to_lowercase()));
-                let name = format!("kernel.{}{}.{}", operation.name(), ty.unwrap_or_default(), set.name());
-                list.push(counter(name, value));
-            }
-        }
+        let kernels = self
+            .calls
+            .named()
+            .map(|(name, value)| (format!("kernel.{name}.{}", set.name()), value));
+        let times = self
+            .time
+            .named()
+            .map(|(name, value)| (format!("time_ns.{name}"), value));
+        let bytes = self.bytes.named().map(|(name, value)| (format!("bytes.{name}"), value));
+        let by_operation = kernels.chain(times).chain(bytes);
+        list.extend(by_operation.map(|(name, value)| Counter {
+            name: name.into(),
+            value,
+        }));
         list.extend(self.products.list());
         list
     }

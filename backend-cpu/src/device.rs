@@ -5,16 +5,18 @@ use std::{fs, sync::Arc};
 use backend_api::{
     BackendError, Result,
     contract::{
-        Binding, BufferId, Counter, DeviceInfo, DeviceKind, EventId, HostServices, Level, MemoryRules, OpenOptions,
-        Place, ProgramId, ProgramNeeds, QueueId, Score, flags,
+        Binding, BufferId, Counter, DeviceInfo, DeviceKind, EventId, HostServices, Interface, Level, MemoryRules,
+        OpenOptions, Place, ProgramId, ProgramNeeds, QueueId, Score, flags,
     },
     graph::{Graph, Node, Step},
+    measure::{self, Measure},
     plugin::{Backend, Device, Handles},
 };
 
 use crate::{
     counters::Counters,
     kernel_set::{KernelSet, Kernels},
+    measure::Machine,
     memory::{self, Memory},
     ops,
     pool::{Pool, available_threads},
@@ -30,6 +32,10 @@ pub struct CpuBackend;
 impl Backend for CpuBackend {
     const NAME: &'static str = "cpu";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+
+    fn query(name: &str) -> Option<Interface> {
+        (name == measure::NAME).then(Measure::of::<Machine>)
+    }
 
     fn score(_services: HostServices) -> Result<Score> {
         Ok(match Kernels::detect() {

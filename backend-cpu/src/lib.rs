@@ -8,6 +8,7 @@ pub mod counters;
 pub mod device;
 pub mod kernel_set;
 mod lanes;
+mod measure;
 pub mod memory;
 pub mod ops;
 pub mod pool;

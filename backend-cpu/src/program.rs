@@ -3,6 +3,7 @@
 use std::{
     ptr::NonNull,
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use backend_api::{
@@ -75,6 +76,12 @@ impl<'a> Operands<'a> {
     /// Input `i`, if it is there.
     pub fn optional(&self, i: usize) -> Option<&'a View> {
         self.node.node.input(i).map(|t| &self.views[t as usize])
+    }
+
+    /// All inputs that are there.
+    pub fn inputs(&self) -> impl Iterator<Item = &'a View> {
+        let there = self.node.node.inputs.iter().filter(|&&input| input != ABSENT);
+        there.map(|&input| &self.views[input as usize])
     }
 
     /// The output.
@@ -218,7 +225,10 @@ impl Program {
                 if !product::counts(node.operation) {
                     context.counters.called(node.operation, node.ty);
                 }
+                let start = Instant::now();
                 ops::run(node.operation, &context, &operands);
+                let bytes = ops::traffic::bytes(node.operation, &operands, &context.step);
+                context.counters.spent(node.operation, node.ty, start.elapsed(), bytes);
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueHint, builder::styling};
 use clap_complete::Shell;
 
 use crate::{
+    commands::bench::{Format, List},
     dialect::Think,
     sampling::{Sampler, SamplingError, SamplingOptions},
     setup::{DEFAULT_BATCH, DeviceChoice, Request},
@@ -42,6 +43,8 @@ pub enum Command {
     /// Answer a prompt
     #[command(after_help = RUN_EXAMPLES)]
     Run(Box<RunArgs>),
+    /// Measure how fast a model runs
+    Bench(BenchArgs),
     /// Write the logits of given tokens to a safetensors file
     Logits(LogitsArgs),
     /// Show the tokens of a text
@@ -246,6 +249,59 @@ pub struct RunArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub engine: EngineArgs,
+}
+
+/// `host bench`.
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "Lists are numbers and ranges with commas: 512, 128,512, 1-4, 0-2048+512, 1-8*2\n\nExamples:\n  host bench model.gguf\n  host bench model.gguf -p 128,512 -n 0 --threads 1-2\n  host bench model.gguf -p 0 -n 64 -d 0-4096+2048 --profile"
+)]
+pub struct BenchArgs {
+    /// GGUF file, or `embedded` [default: embedded]
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub model: Option<String>,
+    /// Tokens of the prompt; 0 for none
+    #[arg(short = 'p', long, value_name = "LIST", default_value = "512")]
+    pub n_prompt: List,
+    /// Tokens to generate; 0 for none
+    #[arg(short, long, value_name = "LIST", default_value = "128")]
+    pub n_gen: List,
+    /// Tokens in the cache before
+    #[arg(short = 'd', long, value_name = "LIST", default_value = "0")]
+    pub n_depth: List,
+    /// How often each test runs
+    #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000), allow_negative_numbers = true)]
+    pub repetitions: u32,
+    /// Do not run each test shortly before it is timed
+    #[arg(long)]
+    pub no_warmup: bool,
+    /// Form of the results
+    #[arg(short, long, value_enum, default_value_t = Format::Md)]
+    pub output: Format,
+    /// Show where the time goes: by operation, where the backend counts it
+    #[arg(long)]
+    pub profile: bool,
+    /// Threads on the CPU [default: as many as this process may use]
+    #[arg(short, long, value_name = "LIST")]
+    pub threads: Option<List>,
+    /// Tokens evaluated in one step
+    #[arg(short, long, value_name = "N", default_value_t = DEFAULT_BATCH, value_parser = clap::value_parser!(u32).range(1..=65536), allow_negative_numbers = true)]
+    pub batch_size: u32,
+    /// Type of keys and values in the cache: f32, f16, q8_0 or q4_0
+    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = cache_type)]
+    pub kv_type: Type,
+    /// Backend to run on; the others are tried when it fails
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub backend: String,
+    /// Device: [BACKEND:]INDEX as `host backends` lists them
+    #[arg(long, value_name = "DEVICE")]
+    pub devices: Option<DeviceChoice>,
+    /// Folder with backends, searched first
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub plugins: Option<PathBuf>,
+    /// Fail rather than run anything on another backend
+    #[arg(long)]
+    pub no_fallback: bool,
 }
 
 /// `host logits`.

@@ -83,6 +83,8 @@ pub enum ThinkError {
 pub struct Dialect {
     /// How replies are written.
     pub format: Format,
+    /// Whether the model can think, and has a template to say so with.
+    thinks: bool,
     /// Whether the template reads `reasoning_effort`.
     levels: bool,
     /// The key under which the template reads what was thought in earlier turns, if it does.
@@ -101,8 +103,10 @@ impl Dialect {
         } else {
             None
         };
+        let format = Format::of(tokenizer, template);
         Dialect {
-            format: Format::of(tokenizer, template),
+            format,
+            thinks: template.is_some() && format.thinks(),
             levels: reads("reasoning_effort"),
             thinking,
         }
@@ -112,7 +116,7 @@ impl Dialect {
     pub fn check(&self, think: Option<Think>) -> Result<(), ThinkError> {
         match think {
             None | Some(Think::Off) => Ok(()),
-            Some(_) if !self.format.thinks() => Err(ThinkError::Never),
+            Some(_) if !self.thinks => Err(ThinkError::Never),
             Some(level) if level != Think::On && !self.levels => Err(ThinkError::NoLevels(level.name())),
             Some(_) => Ok(()),
         }
@@ -145,7 +149,7 @@ impl Dialect {
     /// What templates call thinking. All names are given to all: a template ignores what it does not read.
     fn variables(&self, think: Option<Think>) -> Map<String, Json> {
         let mut variables = Map::new();
-        if !self.format.thinks() {
+        if !self.thinks {
             return variables;
         }
         for name in ["enable_thinking", "thinking"] {
@@ -181,4 +185,212 @@ fn with_one_text(mut message: Json, thought: &Json) -> Json {
     message["thinking"] = text.trim_end().into();
     message["content"] = "".into();
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use models::template::DateTime;
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+    use crate::reply::{
+        Reply, ToolCall,
+        tests::{template, tokenizer},
+    };
+
+    const GPT_OSS: &str = "openai-gpt-oss-120b";
+    const QWEN3: &str = "Qwen-Qwen3-0.6B";
+    const DEEPSEEK: &str = "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B";
+    const QWEN2: &str = "Qwen-Qwen2.5-7B-Instruct";
+
+    fn dialect(template_name: &str) -> (Dialect, ChatTemplate) {
+        let file = if template_name == GPT_OSS {
+            "gptoss-q8_0.gguf"
+        } else {
+            "qwen2-q8_0.gguf"
+        };
+        let template = template(template_name);
+        (Dialect::of(&tokenizer(file, &[]), Some(&template)), template)
+    }
+
+    fn render(template_name: &str, messages: &[Json], tools: Option<&Json>, think: Option<Think>) -> String {
+        let (dialect, template) = dialect(template_name);
+        let prompt = Prompt {
+            messages,
+            tools,
+            bos_token: Some("<bos>"),
+            add_generation_prompt: true,
+            now: Some(DateTime::constant(2024, 2, 3, 0, 0, 0, 0)),
+            ..Prompt::default()
+        };
+        dialect.render(&template, &prompt, think).unwrap()
+    }
+
+    /// What a prompt that asks "2+2?" ends with, after the question.
+    fn end(template_name: &str, think: Option<Think>) -> String {
+        let text = render(
+            template_name,
+            &[json!({"role": "user", "content": "2+2?"})],
+            None,
+            think,
+        );
+        text.split_once("2+2?").unwrap().1.to_owned()
+    }
+
+    #[rstest]
+    #[case(None, "<|im_end|>\n<|im_start|>assistant\n")]
+    #[case(Some(Think::On), "<|im_end|>\n<|im_start|>assistant\n")]
+    #[case(Some(Think::Off), "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")]
+    fn qwen3_thinks_unless_told_not_to(#[case] think: Option<Think>, #[case] expected: &str) {
+        assert_eq!(end(QWEN3, think), expected);
+    }
+
+    #[rstest]
+    #[case(None, "<｜Assistant｜><think>\n")]
+    #[case(Some(Think::On), "<｜Assistant｜><think>\n")]
+    #[case(Some(Think::Off), "<｜Assistant｜><think>\n</think>")]
+    fn deepseek_thinks_unless_told_not_to(#[case] think: Option<Think>, #[case] expected: &str) {
+        assert_eq!(end(DEEPSEEK, think), expected);
+    }
+
+    #[rstest]
+    #[case(None, "medium", "")]
+    #[case(Some(Think::On), "medium", "")]
+    #[case(Some(Think::Low), "low", "")]
+    #[case(Some(Think::Medium), "medium", "")]
+    #[case(Some(Think::High), "high", "")]
+    #[case(Some(Think::Off), "medium", "<|channel|>final<|message|>")]
+    fn gpt_oss_thinks_as_much_as_it_is_told_to(
+        #[case] think: Option<Think>,
+        #[case] effort: &str,
+        #[case] after: &str,
+    ) {
+        let text = render(GPT_OSS, &[json!({"role": "user", "content": "2+2?"})], None, think);
+        assert!(text.contains(&format!("Reasoning: {effort}\n")), "{text}");
+        assert_eq!(end(GPT_OSS, think), format!("<|end|><|start|>assistant{after}"));
+    }
+
+    #[test]
+    fn a_template_that_always_thinks_is_closed_and_a_model_that_never_does_is_left_alone() {
+        let template = ChatTemplate::new("r1", "{{ messages[0].content }}<think>\n").unwrap();
+        let dialect = Dialect::of(&tokenizer("qwen2-q8_0.gguf", &[]), Some(&template));
+        let messages = [json!({"content": "2+2?"})];
+        let prompt = Prompt {
+            messages: &messages,
+            add_generation_prompt: true,
+            ..Prompt::default()
+        };
+        let text = dialect.render(&template, &prompt, Some(Think::Off)).unwrap();
+        assert_eq!(text, "2+2?<think>\n\n</think>\n\n");
+        assert_eq!(end(QWEN2, Some(Think::Off)), end(QWEN2, None));
+    }
+
+    #[rstest]
+    #[case(QWEN2, Some(Think::On), Err(ThinkError::Never))]
+    #[case(QWEN2, Some(Think::High), Err(ThinkError::Never))]
+    #[case(QWEN2, Some(Think::Off), Ok(()))]
+    #[case(QWEN2, None, Ok(()))]
+    #[case(QWEN3, Some(Think::On), Ok(()))]
+    #[case(QWEN3, Some(Think::Low), Err(ThinkError::NoLevels("low")))]
+    #[case(DEEPSEEK, Some(Think::Off), Ok(()))]
+    #[case(GPT_OSS, Some(Think::High), Ok(()))]
+    #[case(GPT_OSS, Some(Think::On), Ok(()))]
+    fn a_model_is_asked_for_what_it_can(
+        #[case] name: &str,
+        #[case] think: Option<Think>,
+        #[case] expected: Result<(), ThinkError>,
+    ) {
+        assert_eq!(dialect(name).0.check(think), expected);
+    }
+
+    #[test]
+    fn without_a_template_no_thinking_can_be_asked_for() {
+        let dialect = Dialect::of(&tokenizer("gptoss-q8_0.gguf", &[]), None);
+        assert!(matches!(dialect.format, Format::Harmony(_)));
+        assert_eq!(dialect.check(Some(Think::On)), Err(ThinkError::Never));
+        assert_eq!(dialect.check(Some(Think::Off)), Ok(()));
+    }
+
+    #[test]
+    fn values_have_names() {
+        for (name, think) in Think::NAMES {
+            assert_eq!((name.parse(), think.name()), (Ok(think), name));
+        }
+        assert_eq!(("true".parse(), "false".parse()), (Ok(Think::On), Ok(Think::Off)));
+        assert!("On".parse::<Think>().is_err());
+    }
+
+    /// A question, a reply with thoughts and perhaps a call, and what came after it.
+    fn turns(calls: bool) -> Vec<Json> {
+        let mut reply = Reply {
+            thinking: "Sum.".into(),
+            content: "Four.".into(),
+            ..Reply::default()
+        };
+        let mut after = json!({"role": "user", "content": "3+3?"});
+        if calls {
+            reply.calls.push(ToolCall {
+                name: "add".into(),
+                arguments: "{\"a\": 2}".into(),
+            });
+            after = json!({"role": "tool", "content": "4"});
+        }
+        vec![json!({"role": "user", "content": "2+2?"}), reply.to_message(), after]
+    }
+
+    #[test]
+    fn thoughts_of_earlier_turns_are_left_to_the_template() {
+        for name in [GPT_OSS, QWEN3, DEEPSEEK, QWEN2] {
+            let text = render(name, &turns(false), None, None);
+            assert!(text.contains("Four.") && text.contains("3+3?"), "{text}");
+            assert!(!text.contains("Sum."), "{name} drops them: {text}");
+        }
+    }
+
+    #[test]
+    fn thoughts_that_led_to_a_call_go_back_where_the_template_wants_them() {
+        let text = render(GPT_OSS, &turns(true), None, None);
+        let thoughts = "<|start|>assistant<|channel|>analysis<|message|>Sum.\n\nFour.<|end|>";
+        let call = "<|start|>assistant to=functions.add<|channel|>commentary json<|message|>{\"a\": 2}<|call|>";
+        assert!(text.contains(&(thoughts.to_owned() + call)), "{text}");
+
+        let text = render(QWEN3, &turns(true), None, None);
+        let call = "<tool_call>\n{\"name\": \"add\", \"arguments\": {\"a\": 2}}\n</tool_call>";
+        assert!(
+            text.contains(&format!("<think>\nSum.\n</think>\n\nFour.\n{call}")),
+            "{text}"
+        );
+
+        for name in [DEEPSEEK, QWEN2] {
+            let text = render(name, &turns(true), None, None);
+            assert!(text.contains("add") && !text.contains("Sum."), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn tools_are_described_to_the_model() {
+        let parameters = json!({"type": "object", "properties": {"a": {"type": "number"}}, "required": ["a"]});
+        let function = json!({"name": "add", "description": "Adds.", "parameters": parameters});
+        let tools = json!([{"type": "function", "function": function}]);
+        for name in [GPT_OSS, QWEN3, QWEN2] {
+            let text = render(name, &turns(false), Some(&tools), None);
+            assert!(text.contains("# Tools") && text.contains("Adds."), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_variables_elsewhere_goes_first() {
+        let (dialect, template) = dialect(QWEN3);
+        let messages = [json!({"role": "user", "content": "2+2?"})];
+        let extra = json!({"enable_thinking": false});
+        let prompt = Prompt {
+            messages: &messages,
+            add_generation_prompt: true,
+            extra: extra.as_object(),
+            ..Prompt::default()
+        };
+        let text = dialect.render(&template, &prompt, None).unwrap();
+        assert!(text.ends_with("</think>\n\n"), "{text}");
+    }
 }

@@ -4,8 +4,12 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use host::cache::{Cache, CacheConfig, Step};
+use host::reply::{Format, Reader};
 use host::sampling::{Sampler, SamplingOptions};
 use host::stop::StopStrings;
+use models::gguf::Gguf;
+use models::template::ChatTemplate;
+use models::tokenizer::{Special, Tokenizer};
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -99,4 +103,48 @@ fn looking_for_stop_strings_allocates_nothing() {
     };
     print(4);
     assert_eq!(allocations(|| assert_eq!(print(1000), 14_000)), 0);
+}
+
+/// The tokenizer of a fixture, and the format of replies with this template.
+fn replies(file: &str, template: &str) -> (Tokenizer, Format) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+    let tokenizer = Tokenizer::from_gguf(&Gguf::open(&path.join(file)).unwrap(), None).unwrap();
+    let template = ChatTemplate::new("test", template).unwrap();
+    let format = Format::of(&tokenizer, Some(&template));
+    (tokenizer, format)
+}
+
+#[test]
+fn reading_a_reply_allocates_nothing() {
+    let thinking = "<|channel|>analysis<|message|>";
+    let answer = "<|end|><|start|>assistant<|channel|>final<|message|>";
+    for (file, template, thinking, answer) in [
+        ("gptoss-q8_0.gguf", "", thinking, answer),
+        ("qwen2-q8_0.gguf", "<think>", "<think>", "</think>"),
+        ("qwen2-q8_0.gguf", "", "", ""),
+    ] {
+        let (tokenizer, format) = replies(file, template);
+        let mut reader = Reader::new(&tokenizer, format, &[], StopStrings::new(["<end>", "\n\n\n"]));
+        let mut bytes = 0;
+        let mut read = |text: &str, times: usize| {
+            let tokens = tokenizer.encode(text, Special::Parse);
+            let mut sink = |piece: host::reply::Piece<'_>| {
+                bytes += piece.text.len();
+                Ok(())
+            };
+            let mut push = || {
+                tokens
+                    .iter()
+                    .for_each(|&token| assert!(!reader.push(token, &mut sink).unwrap()))
+            };
+            allocations(|| (0..times).for_each(|_| push()))
+        };
+        let words = "ROMEO: soft <en 🦀\n\n </thin ";
+        for begin in [thinking, answer] {
+            read(begin, 1);
+            read(words, 4);
+            assert_eq!(read(words, 500), 0, "{file} {template:?} {begin:?}");
+        }
+        assert!(bytes > 500 * words.len(), "{bytes}");
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! Texts are kept in `snapshots/`; `INSTA_UPDATE=always cargo test -p tests --test cli` writes them anew.
 
+mod bench;
+mod thinking;
 mod words;
 
 use std::{

@@ -18,6 +18,7 @@ fn every_command_explains_itself_with_examples() {
         "inspect",
         "backends",
         "check",
+        "bench",
         "completions",
     ] {
         let help = answer(&[command, "--help"]);
@@ -53,6 +54,8 @@ fn what_is_not_understood_is_a_usage_error() {
         &["logits", MODEL],
         &["tokenize", MODEL],
         &["check"],
+        &["bench", MODEL, "-p", "1-2+0"],
+        &["bench", MODEL, "-n", "many"],
         &["completions", "tcsh"],
     ];
     insta::assert_snapshot!("usage_errors", complaints(2, commands));

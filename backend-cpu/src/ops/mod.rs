@@ -8,6 +8,7 @@ mod rope;
 mod router;
 mod split;
 mod tables;
+pub mod traffic;
 
 pub use elementwise::{GateFunction, gate_by, gate_into};
 

@@ -25,7 +25,10 @@ use backend_api::{
     operations::{Operation, word},
 };
 
-use crate::program::{Context, Operands};
+use crate::{
+    ops::traffic::size,
+    program::{Context, Operands},
+};
 
 pub use calls::Calls;
 
@@ -64,6 +67,20 @@ pub fn workspace(operation: Operation, graph: &Graph<'_>, node: &Node) -> Result
 /// Whether `operation` is one of the products, which count their kernels themselves in [`Calls`].
 pub fn counts(operation: Operation) -> bool {
     job::roles(operation).is_some()
+}
+
+/// Bytes that a product has to read and write; none for other operations. See [`crate::ops::traffic`].
+pub fn traffic(operation: Operation, operands: &Operands<'_>) -> Option<usize> {
+    let roles = job::roles(operation)?;
+    let weights = roles.weights.iter().filter_map(|(w, _)| operands.optional(*w));
+    let weights = weights.map(|w| {
+        let experts = w.dims()[2].max(1);
+        let used = roles
+            .ids
+            .map_or(experts, |ids| operands.input(ids).values().min(experts));
+        size(w) / experts * used
+    });
+    Some(weights.sum::<usize>() + size(operands.input(0)) + size(operands.output()))
 }
 
 /// Runs a node that [`supports`] accepted.

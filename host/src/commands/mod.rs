@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub mod backends;
+pub mod bench;
 pub mod check;
 pub mod inspect;
 pub mod logits;
@@ -23,6 +24,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(&args, &mut out),
         Command::Logits(args) => logits::run(&args),
         Command::Tokenize(args) => tokenize::run(&args, &mut out),
+        Command::Bench(args) => bench::run(&args, &mut out),
         Command::Check(args) => check::run(&args, &mut out),
         Command::Inspect(args) => inspect::run(&args, &mut out),
         Command::Backends(args) => {

@@ -214,6 +214,11 @@ impl Engine {
         &self.plan
     }
 
+    /// V: how many tokens the logits tell apart.
+    pub fn vocabulary(&self) -> u32 {
+        self.vocabulary
+    }
+
     /// The cache's tables.
     pub fn cache(&mut self) -> &mut Cache {
         &mut self.cache

@@ -49,7 +49,8 @@ impl Format {
         let end = prompt.trim_end();
         match self {
             Format::Harmony(_) if !end.ends_with(harmony::MESSAGE) => harmony::FINAL,
-            Format::Think { .. } if end.ends_with(tags::OPEN) => "\n</think>\n\n",
+            Format::Think { .. } if end.ends_with(tags::OPEN) && end.len() < prompt.len() => "\n</think>\n\n",
+            Format::Think { .. } if end.ends_with(tags::OPEN) => "\n\n</think>\n\n",
             Format::Think { .. } if !end.ends_with(tags::CLOSE) => "<think>\n\n</think>\n\n",
             Format::Plain | Format::Harmony(_) | Format::Think { .. } => "",
         }

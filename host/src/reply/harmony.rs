@@ -50,7 +50,7 @@ const TYPES: [&str; 1] = ["json"];
 /// Functions stand in a namespace of this name; others are the model's own tools.
 const FUNCTIONS: &str = "functions.";
 
-/// Bytes of a header. What is longer, or has a line break, is none.
+/// Bytes of a header. What is longer, or has a line break in it, is none.
 const LONGEST_HEADER: usize = 256;
 
 /// The tokens of the format in a vocabulary.
@@ -190,7 +190,8 @@ impl Header {
     /// Adds text, a character at a time so that it does not matter how it is cut; says how many bytes belong to a header.
     fn take(&mut self, text: &str) -> usize {
         for (at, character) in text.char_indices() {
-            if character == '\n' || self.text.len() >= LONGEST_HEADER {
+            let breaks = character == '\n' && !self.text.trim_start().is_empty();
+            if breaks || self.text.len() >= LONGEST_HEADER {
                 return at;
             }
             self.text.push(character);

@@ -9,6 +9,8 @@ mod output;
 pub mod print;
 mod reader;
 mod tags;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use serde_json::{Value as Json, json};
 
