@@ -41,6 +41,7 @@ const UNSAFE: &[&str] = &[
     "backend-cpu/src/product/lanes/avx2.rs",
     "backend-cpu/src/product/lanes/avx512.rs",
     "backend-cpu/src/product/lanes/scalar.rs",
+    "backend-cpu/src/product/panel.rs",
     "backend-cpu/src/product/run.rs",
     "backend-cpu/src/product/select.rs",
     "backend-cpu/src/product/tests/mod.rs",

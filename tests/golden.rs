@@ -100,13 +100,15 @@ fn logits_are_those_of_the_reference_at_every_batch_size() {
         assert!(logit <= golden.logit, "{}: {logit}", golden.model);
         // a column's result depends on no other of up to eight
         assert_eq!(one, at("7"), "{}", golden.model);
+        // larger steps sum in another order, and where an activation lies between two codes the least difference tells
         for batch in ["64", "160"] {
-            let error = at(batch).error_from(&one);
-            println!(
-                "{}: batches of {batch} differ from single tokens by {error:.2e}",
+            let error = at(batch).error_from(&reference);
+            println!("{} in batches of {batch}: error {error:.2e}", golden.model);
+            assert!(
+                error <= golden.caches[0].1.min(standard(golden.model)),
+                "{} in batches of {batch}: {error:e}",
                 golden.model
             );
-            assert!(error <= 1e-10, "{} in batches of {batch}: {error:e}", golden.model);
         }
     }
 }

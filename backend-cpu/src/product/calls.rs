@@ -13,11 +13,11 @@ const OPERATIONS: usize = Operation::ALL.len();
 const TYPES: usize = Type::ALL.len();
 
 /// Nodes that each kernel served, by operation, type, way and instruction set.
-pub struct Calls([[[[AtomicU64; SETS.len()]; 2]; TYPES]; OPERATIONS]);
+pub struct Calls([[[[AtomicU64; SETS.len()]; 3]; TYPES]; OPERATIONS]);
 
 impl Default for Calls {
     fn default() -> Calls {
-        Calls([const { [const { [const { [const { AtomicU64::new(0) }; SETS.len()] }; 2] }; TYPES] }; OPERATIONS])
+        Calls([const { [const { [const { [const { AtomicU64::new(0) }; SETS.len()] }; 3] }; TYPES] }; OPERATIONS])
     }
 }
 
@@ -32,14 +32,18 @@ impl Calls {
     }
 
     /// Those that were called: `kernel.product.q8_0.avx512vnni`, or `kernel.product.q8_0.exact.avx512` where the graph
-    /// asked for precision.
+    /// asked for precision, `kernel.product.q8_0.panel.avx512vnni` for many columns.
     pub fn list(&self) -> Vec<Counter> {
         let mut list = Vec::new();
         for (operation, types) in Operation::ALL.iter().zip(&self.0) {
             for (&ty, ways) in Type::ALL.iter().zip(types) {
-                for (way, sets) in [Way::Exact, Way::Integer].into_iter().zip(ways) {
+                for (way, sets) in [Way::Exact, Way::Integer, Way::Panel].into_iter().zip(ways) {
                     for (set, value) in SETS.iter().zip(sets).filter(|(_, value)| value.load(Relaxed) > 0) {
-                        let way = if way == job::way(ty, false) { "" } else { "exact." };
+                        let way = match way {
+                            Way::Panel => "panel.",
+                            way if way == job::way(ty, false) => "",
+                            _ => "exact.",
+                        };
                         let ty = ty.name().to_lowercase();
                         list.push(Counter {
                             name: format!("kernel.{}.{ty}.{way}{set}", operation.name()).into(),

@@ -7,13 +7,14 @@ use super::lanes::Lanes;
 
 /// 32 values. Codes and scale lie side by side, so that a kernel needs one address a column.
 #[repr(C)]
-struct Block {
+pub(super) struct Block {
     codes: [i8; 32],
     scale: f32,
     /// scale/4 times the sum of the first 16 codes and of the last 16: a quarter, because [`Lanes::alternate`] has each
     /// of a pair four times.
     sums: [f32; 2],
-    reserved: f32,
+    /// All of them together.
+    sum: f32,
 }
 
 /// Bytes of a column of `values` values, a multiple of 32, in an array of columns.
@@ -57,8 +58,38 @@ impl Block {
             codes,
             scale,
             sums: [quarter * sum(&codes[..16]), quarter * sum(&codes[16..])],
-            reserved: 0.0,
+            sum: quarter * sum(&codes),
         }
+    }
+
+    /// Codes 4·i to 4·i + 3, as they lie.
+    ///
+    /// # Safety
+    /// The block is readable, and i < 8. So for the others.
+    #[inline(always)]
+    pub unsafe fn four(block: *const Block, i: usize) -> i32 {
+        // SAFETY: the caller's promise.
+        unsafe { (&raw const (*block).codes).cast::<i32>().add(i).read() }
+    }
+
+    /// The scale.
+    ///
+    /// # Safety
+    /// The block is readable.
+    #[inline(always)]
+    pub unsafe fn scale(block: *const Block) -> f32 {
+        // SAFETY: the caller's promise.
+        unsafe { (*block).scale }
+    }
+
+    /// The quartered sum of a half, or of all values.
+    ///
+    /// # Safety
+    /// The block is readable.
+    #[inline(always)]
+    pub unsafe fn quarter_sum(block: *const Block, half: Option<usize>) -> f32 {
+        // SAFETY: the caller's promise.
+        unsafe { half.map_or((*block).sum, |half| (*block).sums[half]) }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{marker::PhantomData, ops::Range};
 
 use super::{
     blocks::{Blocks, Coding, Groups},
-    kernel::{CHUNK, Path, TILE_COLUMNS, Tile, Weights, tiled},
+    kernel::{CHUNK, Path, TILE_COLUMNS, Weights, tiled},
     lanes::{Lanes, Rows, at},
 };
 
@@ -108,21 +108,22 @@ fn values<W: Blocks>(head: &W::Head, sub: usize, codes: &[u8; 32], out: &mut [f3
     }
 }
 
-/// A [`super::kernel::Kernel`] over f32 columns; `N` columns share a pass over decoded weights.
+/// A [`super::kernel::Product`] over f32 columns; `N` columns share a pass over decoded weights.
 ///
 /// # Safety
-/// As [`super::kernel::Kernel`].
+/// As [`super::kernel::Product`].
 #[inline(always)]
 pub(super) unsafe fn product<L: Lanes, W: Decode, const N: usize>(
     weights: &Weights,
     columns: &[*const u8],
-    tile: &mut Tile,
+    tile: &mut [f32],
+    stride: usize,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
         match columns.len() {
-            1 => tiled::<L, Exact<W>, 1, 1>(weights, columns, tile),
-            _ => tiled::<L, Exact<W>, N, TILE_COLUMNS>(weights, columns, tile),
+            1 => tiled::<L, Exact<W>, 1, 1>(weights, columns, tile, stride),
+            _ => tiled::<L, Exact<W>, N, TILE_COLUMNS>(weights, columns, tile, stride),
         }
     }
 }

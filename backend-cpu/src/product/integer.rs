@@ -5,25 +5,26 @@ use std::{marker::PhantomData, ops::Range};
 use super::{
     blocks::{Blocks, Coding, Piece, unpack},
     columns::Loaded,
-    kernel::{CHUNK, Path, TILE_COLUMNS, Tile, Weights, place, tiled},
+    kernel::{CHUNK, Path, TILE_COLUMNS, Weights, place, tiled},
     lanes::{Lanes, Rows, at},
 };
 
-/// A [`super::kernel::Kernel`]; `N` columns share a pass over unpacked weights.
+/// A [`super::kernel::Product`]; `N` columns share a pass over unpacked weights.
 ///
 /// # Safety
-/// As [`super::kernel::Kernel`].
+/// As [`super::kernel::Product`].
 #[inline(always)]
 pub(super) unsafe fn product<L: Lanes, W: Blocks, const N: usize>(
     weights: &Weights,
     columns: &[*const u8],
-    tile: &mut Tile,
+    tile: &mut [f32],
+    stride: usize,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
         match columns {
             [column] => one_column::<L, W>(weights, *column, tile),
-            _ => tiled::<L, Integer<W>, N, TILE_COLUMNS>(weights, columns, tile),
+            _ => tiled::<L, Integer<W>, N, TILE_COLUMNS>(weights, columns, tile, stride),
         }
     }
 }
@@ -44,7 +45,7 @@ unsafe fn step<L: Lanes, C: Coding>(sums: L::Floats, w: &Piece<L>, x: &Loaded<L>
 
 /// Weights are unpacked in registers.
 #[inline(always)]
-unsafe fn one_column<L: Lanes, W: Blocks>(weights: &Weights, column: *const u8, tile: &mut Tile) {
+unsafe fn one_column<L: Lanes, W: Blocks>(weights: &Weights, column: *const u8, tile: &mut [f32]) {
     let subs = W::VALUES / 32;
     for pair in 0..weights.pairs() {
         let rows = weights.pair(pair);

@@ -10,7 +10,7 @@ use backend_api::{
 
 use super::{
     columns::column_bytes,
-    kernel::{Kernel, TILE_ROWS},
+    kernel::{Kernel, PANEL_ROWS, TILE_ROWS},
     select::{Selected, Way, select},
 };
 use crate::{
@@ -19,6 +19,9 @@ use crate::{
     program::{Context, Operands},
     view::View,
 };
+
+/// Steps of no more tokens than this give each column the bits that it has alone: no panels.
+const MOST_SINGLE: usize = 8;
 
 /// Which input of an operation is what.
 pub(super) struct Roles {
@@ -130,6 +133,8 @@ pub(super) struct Part<'a> {
     pub bias: Option<&'a View>,
     /// What multiplies it.
     pub kernel: Kernel,
+    /// What multiplies it with many columns, if they are many.
+    pub panel: Option<Kernel>,
     /// How.
     pub way: Way,
     /// The output's row that its first one gives.
@@ -140,11 +145,6 @@ impl Part<'_> {
     /// Rows of the weights, M.
     pub fn rows(&self) -> usize {
         self.weights.dims()[1]
-    }
-
-    /// Tiles of these rows.
-    pub fn tiles(&self) -> usize {
-        self.rows().div_ceil(TILE_ROWS)
     }
 }
 
@@ -166,6 +166,8 @@ pub(super) struct Job<'a> {
     pub selected: Selected,
     /// The workspace.
     pub layout: Layout,
+    /// Whether columns are so many that they go through panels.
+    pub panels: bool,
     parts: [Option<Part<'a>>; 4],
 }
 
@@ -175,17 +177,26 @@ impl<'a> Job<'a> {
         let roles = roles(operation)?;
         let selected = select(context.kernels);
         let exact = operands.word(word::product::PRECISION) != 0;
+        let panels = operands.output().rows() > MOST_SINGLE * roles.ids.map_or(1, |ids| operands.input(ids).dims()[0]);
         let mut parts = [None; 4];
         let mut first = 0;
         for (part, (w, b)) in parts.iter_mut().zip(roles.weights) {
             if let Some(weights) = operands.optional(*w) {
                 let way = way(weights.ty(), exact);
-                let (kernel, set) = selected.kernel(weights.ty(), way)?;
-                context.counters.products.count(operation, weights.ty(), way, set);
+                let kernel = selected.kernel(weights.ty(), way)?;
+                let panel = selected
+                    .kernel(weights.ty(), Way::Panel)
+                    .filter(|_| panels && way == Way::Integer);
+                let way_taken = panel.map_or(way, |_| Way::Panel);
+                context
+                    .counters
+                    .products
+                    .count(operation, weights.ty(), way_taken, kernel.set);
                 *part = Some(Part {
                     weights,
                     bias: b.and_then(|b| operands.optional(b)),
                     kernel,
+                    panel,
                     way,
                     first,
                 });
@@ -204,6 +215,7 @@ impl<'a> Job<'a> {
             output: operands.output(),
             kernels: context.kernels,
             selected,
+            panels: parts.iter().flatten().all(|part| part.panel.is_some()),
             layout: Layout::of(x.dims(), quantized, ids.map(|ids| (ids.dims(), experts)))?,
             parts,
         })
@@ -212,6 +224,16 @@ impl<'a> Job<'a> {
     /// The weights.
     pub fn parts(&self) -> impl Iterator<Item = &Part<'a>> {
         self.parts.iter().flatten()
+    }
+
+    /// Rows of a tile.
+    pub fn tile_rows(&self) -> usize {
+        if self.panels { PANEL_ROWS } else { TILE_ROWS }
+    }
+
+    /// Tiles of a part's rows.
+    pub fn tiles(&self, part: &Part<'_>) -> usize {
+        part.rows().div_ceil(self.tile_rows())
     }
 
     /// Gate and up.

@@ -8,11 +8,11 @@ use super::lanes::{Lanes, Rows};
 pub(super) const TILE_ROWS: usize = 8;
 /// Columns of a tile.
 pub(super) const TILE_COLUMNS: usize = 32;
+/// Rows and columns of a tile where many columns go through the kernels at once.
+pub(super) const PANEL_ROWS: usize = 32;
+pub(super) const PANEL_COLUMNS: usize = 512;
 /// Values along K that are unpacked at a time: a multiple of every block.
 pub(super) const CHUNK: usize = 256;
-
-/// The products of a tile: `[TILE_ROWS, TILE_COLUMNS]`.
-pub(super) type Tile = [[f32; TILE_ROWS]; TILE_COLUMNS];
 
 /// Rows of a weight matrix.
 #[derive(Clone, Copy, Debug)]
@@ -21,18 +21,18 @@ pub(super) struct Weights {
     pub start: *const u8,
     /// Bytes from a row to the next.
     pub stride: usize,
-    /// Rows, from 1 to [`TILE_ROWS`].
+    /// Rows, from 1 to what the kernel takes.
     pub rows: usize,
     /// Values of a row, K.
     pub values: usize,
 }
 
 impl Weights {
-    /// Rows 2·pair and the one after it; the last row twice where it has no partner.
+    /// Rows 2·pair and the one after it; the last row in the place of those that there are not.
     #[inline(always)]
     pub fn pair(&self, pair: usize) -> Rows {
-        let second = (2 * pair + 1).min(self.rows - 1);
-        [2 * pair, second].map(|row| self.start.wrapping_add(row * self.stride))
+        let row = |row: usize| self.start.wrapping_add(row.min(self.rows - 1) * self.stride);
+        [row(2 * pair), row(2 * pair + 1)]
     }
 
     /// Pairs of rows.
@@ -42,17 +42,28 @@ impl Weights {
     }
 }
 
-/// Writes the products of the rows with up to [`TILE_COLUMNS`] columns to the tile: W·x for each, in an order of
-/// summation that depends on K alone. Columns are f32 values, or as [`super::columns`] lays them out.
+/// Writes the products of the rows with the columns to a tile `[stride, columns]`: W·x for each, in an order of summation
+/// that depends on K alone. Columns are f32 values, or as [`super::columns`] lays them out.
 ///
 /// # Safety
-/// The processor has the features of the kernel's set; rows and columns are whole.
-pub(super) type Kernel = unsafe fn(weights: &Weights, columns: &[*const u8], tile: &mut Tile);
+/// The processor has the features of the kernel's set; rows and columns are whole, and no more than a tile has.
+pub(super) type Product = unsafe fn(weights: &Weights, columns: &[*const u8], tile: &mut [f32], stride: usize);
+
+/// What multiplies.
+#[derive(Clone, Copy)]
+pub(super) struct Kernel {
+    /// Its function.
+    pub product: Product,
+    /// The most rows.
+    pub rows: usize,
+    /// Its set, an index into [`super::select::SETS`].
+    pub set: usize,
+}
 
 /// A way to multiply: what a tile's loops leave open.
 ///
 /// # Safety
-/// All functions as [`Kernel`].
+/// All functions as [`Product`].
 pub(super) trait Path<L: Lanes> {
     /// A chunk of two rows, unpacked.
     type Chunk;
@@ -76,16 +87,17 @@ pub(super) trait Path<L: Lanes> {
     unsafe fn total(sums: Self::Sums) -> [f32; 2];
 }
 
-/// A [`Kernel`]'s loops: weights are unpacked once for up to `COLUMNS` columns, a chunk at a time, and `N` columns share
+/// A [`Product`]'s loops: weights are unpacked once for up to `COLUMNS` columns, a chunk at a time, and `N` columns share
 /// what is in registers.
 ///
 /// # Safety
-/// As [`Kernel`].
+/// As [`Product`].
 #[inline(always)]
 pub(super) unsafe fn tiled<L: Lanes, P: Path<L>, const N: usize, const COLUMNS: usize>(
     weights: &Weights,
     columns: &[*const u8],
-    tile: &mut Tile,
+    tile: &mut [f32],
+    stride: usize,
 ) {
     const { assert!(COLUMNS.is_multiple_of(N) && COLUMNS <= TILE_COLUMNS) };
     // SAFETY: the caller's promise: each chunk lies in the rows and in the columns.
@@ -104,7 +116,7 @@ pub(super) unsafe fn tiled<L: Lanes, P: Path<L>, const N: usize, const COLUMNS: 
         }
         for (pair, sums) in sums.iter().take(weights.pairs()).enumerate() {
             for (column, sums) in sums.iter().take(columns.len()).enumerate() {
-                place(tile, column, pair, weights.rows, P::total(*sums));
+                place(tile, column * stride, pair, weights.rows, P::total(*sums));
             }
         }
     }
@@ -120,11 +132,11 @@ fn group<const N: usize>(columns: &[*const u8], first: usize) -> [*const u8; N] 
     group
 }
 
-/// Puts a pair's sums into the tile.
+/// Puts a pair's sums into a column of the tile.
 #[inline(always)]
-pub(super) fn place(tile: &mut Tile, column: usize, pair: usize, rows: usize, sums: [f32; 2]) {
-    tile[column][2 * pair] = sums[0];
+pub(super) fn place(tile: &mut [f32], column: usize, pair: usize, rows: usize, sums: [f32; 2]) {
+    tile[column + 2 * pair] = sums[0];
     if 2 * pair + 1 < rows {
-        tile[column][2 * pair + 1] = sums[1];
+        tile[column + 2 * pair + 1] = sums[1];
     }
 }

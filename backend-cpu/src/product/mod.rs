@@ -2,7 +2,7 @@
 //!
 //! [`kernel`] says what a kernel is: the product of a tile of 8 rows with up to 32 columns. There are two ways to make
 //! one: [`integer`], for block types, over activations quantized by [`columns`]; and [`exact`], in f32, for plain types
-//! and where the graph asks for precision. Both are written once over [`lanes`], the operations of an instruction set,
+//! and where the graph asks for precision. [`panel`] does what [`integer`] does for many columns at once. Both are written once over [`lanes`], the operations of an instruction set,
 //! and [`blocks`], the unpacking of a type; [`select`] instantiates them. [`job`] puts a node's operands in their places,
 //! [`run`](run()) divides it among the threads, and [`calls`] counts what was called.
 
@@ -14,6 +14,8 @@ mod integer;
 mod job;
 mod kernel;
 mod lanes;
+#[cfg(target_arch = "x86_64")]
+mod panel;
 mod run;
 mod select;
 #[cfg(test)]

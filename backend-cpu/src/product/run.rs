@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     job::{Job, Part},
-    kernel::{TILE_COLUMNS, TILE_ROWS, Tile, Weights},
+    kernel::{Kernel, PANEL_COLUMNS, PANEL_ROWS, TILE_COLUMNS, TILE_ROWS, Weights},
     select::Way,
 };
 use crate::{
@@ -19,13 +19,16 @@ const PRODUCTS_A_PART: usize = 1 << 17;
 /// Parts for each thread, so that a slow one does not hold up the others.
 const PARTS_A_THREAD: usize = 4;
 
+/// Fewer columns do not pay for a panel.
+const LEAST_IN_PANEL: usize = 8;
+
 /// Columns that go through the kernels together.
-struct Columns {
+struct Columns<const N: usize> {
     count: usize,
-    plain: [*const u8; TILE_COLUMNS],
-    quantized: [*const u8; TILE_COLUMNS],
+    plain: [*const u8; N],
+    quantized: [*const u8; N],
     /// Where their results go among the output's rows.
-    places: [[usize; 3]; TILE_COLUMNS],
+    places: [[usize; 3]; N],
 }
 
 /// Whose weights a group of columns takes.
@@ -43,7 +46,7 @@ impl Job<'_> {
             self.quantize(context);
         }
         self.order(&context.workspace);
-        let tiles: usize = self.leading_parts().map(Part::tiles).sum();
+        let tiles: usize = self.leading_parts().map(|part| self.tiles(part)).sum();
         let values: usize = self.parts().map(|p| p.rows() * self.x.dims()[0]).sum();
         let useful = (values * self.output.rows()).div_ceil(PRODUCTS_A_PART);
         let parts = useful.min(PARTS_A_THREAD * context.pool.threads()).min(tiles).max(1);
@@ -108,8 +111,19 @@ impl Job<'_> {
 
     /// Computes these tiles of rows for all columns.
     fn run_tiles(&self, tiles: Range<usize>, workspace: &Workspace) {
+        if self.panels {
+            self.run_groups::<PANEL_ROWS, PANEL_COLUMNS>(tiles, workspace);
+        } else {
+            self.run_groups::<TILE_ROWS, TILE_COLUMNS>(tiles, workspace);
+        }
+    }
+
+    /// The same in tiles of `R` rows and up to `N` columns.
+    fn run_groups<const R: usize, const N: usize>(&self, tiles: Range<usize>, workspace: &Workspace) {
+        let mut scratch = [[[0.0; R]; N]; 2];
         if self.ids.is_none() {
-            return self.run_group(Expert::Index(0), self.output.rows(), |i| i, tiles, workspace);
+            let all = self.output.rows();
+            return self.run_group::<R, N>(Expert::Index(0), all, |i| i, tiles, workspace, &mut scratch);
         }
         // SAFETY: they were written before the threads began, and only read since.
         let (order, starts) = unsafe { (&*self.order_in(workspace), &*self.starts_in(workspace)) };
@@ -120,42 +134,43 @@ impl Job<'_> {
             } else {
                 Expert::Index(expert)
             };
-            self.run_group(index, group.len(), |i| group[i] as usize, tiles.clone(), workspace);
+            let column = |i: usize| group[i] as usize;
+            self.run_group::<R, N>(index, group.len(), column, tiles.clone(), workspace, &mut scratch);
         }
     }
 
     /// Computes these tiles of rows for `count` columns that share weights.
-    fn run_group(
+    fn run_group<const R: usize, const N: usize>(
         &self,
         expert: Expert,
         count: usize,
         column: impl Fn(usize) -> usize,
         tiles: Range<usize>,
         workspace: &Workspace,
+        scratch: &mut [[[f32; R]; N]; 2],
     ) {
-        let mut scratch = [[[0.0; TILE_ROWS]; TILE_COLUMNS]; 2];
-        for first in (0..count).step_by(TILE_COLUMNS) {
-            let last = count.min(first + TILE_COLUMNS);
-            let columns = self.columns((first..last).map(&column), workspace);
+        for first in (0..count).step_by(N) {
+            let last = count.min(first + N);
+            let columns = self.columns::<N>((first..last).map(&column), workspace);
             let mut before = 0;
             for part in self.leading_parts() {
-                let own = tiles.start.max(before)..tiles.end.min(before + part.tiles());
+                let own = tiles.start.max(before)..tiles.end.min(before + self.tiles(part));
                 for tile in own {
-                    let start = (tile - before) * TILE_ROWS;
-                    let rows = start..part.rows().min(start + TILE_ROWS);
-                    self.run_tile(part, expert, rows, &columns, &mut scratch);
+                    let start = (tile - before) * R;
+                    let rows = start..part.rows().min(start + R);
+                    self.run_tile(part, expert, rows, &columns, scratch);
                 }
-                before += part.tiles();
+                before += self.tiles(part);
             }
         }
     }
 
-    fn columns(&self, numbers: impl Iterator<Item = usize>, workspace: &Workspace) -> Columns {
+    fn columns<const N: usize>(&self, numbers: impl Iterator<Item = usize>, workspace: &Workspace) -> Columns<N> {
         let mut columns = Columns {
             count: 0,
-            plain: [std::ptr::null(); TILE_COLUMNS],
-            quantized: [std::ptr::null(); TILE_COLUMNS],
-            places: [[0; 3]; TILE_COLUMNS],
+            plain: [std::ptr::null(); N],
+            quantized: [std::ptr::null(); N],
+            places: [[0; 3]; N],
         };
         // Experts may share one row of x a token.
         let shared = self.output.rows() / self.x.rows();
@@ -171,13 +186,13 @@ impl Job<'_> {
         columns
     }
 
-    fn run_tile(
+    fn run_tile<const R: usize, const N: usize>(
         &self,
         part: &Part<'_>,
         expert: Expert,
         rows: Range<usize>,
-        columns: &Columns,
-        [tile, other]: &mut [Tile; 2],
+        columns: &Columns<N>,
+        [tile, other]: &mut [[[f32; R]; N]; 2],
     ) {
         multiply(part, expert, rows.clone(), columns, tile);
         if let Some((gating, _, up)) = self.gate_and_up() {
@@ -202,26 +217,22 @@ impl Job<'_> {
 }
 
 /// W·x + b of a tile.
-fn multiply(part: &Part<'_>, expert: Expert, rows: Range<usize>, columns: &Columns, tile: &mut Tile) {
+fn multiply<const R: usize, const N: usize>(
+    part: &Part<'_>,
+    expert: Expert,
+    rows: Range<usize>,
+    columns: &Columns<N>,
+    tile: &mut [[f32; R]; N],
+) {
     let index = match expert {
         Expert::Index(index) => {
-            let weights = Weights {
-                start: part.weights.row_ptr([rows.start, index, 0]),
-                stride: part.weights.strides()[1],
-                rows: rows.len(),
-                values: part.weights.dims()[0],
-            };
-            let pointers = match part.way {
-                Way::Exact => &columns.plain,
-                Way::Integer => &columns.quantized,
-            };
-            // SAFETY: the kernel was selected for this machine; the rows lie in the weights, and the columns, f32 or
-            // quantized as the kernel takes them, have K values.
-            unsafe { (part.kernel)(&weights, &pointers[..columns.count], tile) };
+            let few = columns.count < LEAST_IN_PANEL;
+            let kernel = part.panel.filter(|_| R == PANEL_ROWS && !few).unwrap_or(part.kernel);
+            call(&kernel, part, index, rows.clone(), columns, tile);
             index
         }
         Expert::None => {
-            *tile = [[0.0; TILE_ROWS]; TILE_COLUMNS];
+            tile[..columns.count].fill([0.0; R]);
             0
         }
     };
@@ -229,5 +240,33 @@ fn multiply(part: &Part<'_>, expert: Expert, rows: Range<usize>, columns: &Colum
     for (i, row) in rows.enumerate() {
         let bias = bias.f32(row, [index, 0, 0]);
         tile[..columns.count].iter_mut().for_each(|values| values[i] += bias);
+    }
+}
+
+/// W·x of a tile, as many rows at a time as the kernel takes.
+fn call<const R: usize, const N: usize>(
+    kernel: &Kernel,
+    part: &Part<'_>,
+    index: usize,
+    rows: Range<usize>,
+    columns: &Columns<N>,
+    tile: &mut [[f32; R]; N],
+) {
+    let pointers = match part.way {
+        Way::Exact => &columns.plain,
+        Way::Integer | Way::Panel => &columns.quantized,
+    };
+    let tile = tile[..columns.count].as_flattened_mut();
+    for first in rows.clone().step_by(kernel.rows) {
+        let weights = Weights {
+            start: part.weights.row_ptr([first, index, 0]),
+            stride: part.weights.strides()[1],
+            rows: kernel.rows.min(rows.end - first),
+            values: part.weights.dims()[0],
+        };
+        let tile = &mut tile[first - rows.start..];
+        // SAFETY: the kernel was selected for this machine; the rows lie in the weights, and the columns, f32 or quantized
+        // as the kernel takes them, have K values.
+        unsafe { (kernel.product)(&weights, &pointers[..columns.count], tile, R) };
     }
 }

@@ -2,6 +2,8 @@
 
 use backend_api::types::Type;
 
+#[cfg(target_arch = "x86_64")]
+use super::panel;
 use super::{blocks::*, columns, exact, integer, kernel::*, lanes};
 use crate::kernel_set::{KernelSet, Kernels};
 
@@ -12,6 +14,8 @@ pub(super) enum Way {
     Exact = 0,
     /// In integers, over quantized columns.
     Integer = 1,
+    /// The same for many columns at once.
+    Panel = 2,
 }
 
 /// The names of the sets in counters.
@@ -47,9 +51,9 @@ macro_rules! integer_kernels {
             use super::*;
 
             $(#[$feature])?
-            unsafe fn product<W: Blocks>(weights: &Weights, columns: &[*const u8], tile: &mut Tile) {
+            unsafe fn product<W: Blocks>(weights: &Weights, columns: &[*const u8], tile: &mut [f32], stride: usize) {
                 // SAFETY: the caller's promise, and the features are enabled.
-                unsafe { integer::product::<$lanes, W, $columns>(weights, columns, tile) }
+                unsafe { integer::product::<$lanes, W, $columns>(weights, columns, tile, stride) }
             }
 
             $(#[$feature])?
@@ -58,11 +62,11 @@ macro_rules! integer_kernels {
                 unsafe { columns::quantize(x, to) }
             }
 
-            fn of<W: Blocks>() -> Kernel {
+            fn of<W: Blocks>() -> Product {
                 product::<W>
             }
 
-            pub(super) fn kernel(ty: Type) -> Option<Kernel> {
+            pub(super) fn kernel(ty: Type) -> Option<Product> {
                 for_blocks!(ty, of)
             }
         }
@@ -76,16 +80,16 @@ macro_rules! exact_kernels {
             use super::*;
 
             $(#[$feature])?
-            unsafe fn product<W: exact::Decode>(weights: &Weights, columns: &[*const u8], tile: &mut Tile) {
+            unsafe fn product<W: exact::Decode>(weights: &Weights, columns: &[*const u8], tile: &mut [f32], stride: usize) {
                 // SAFETY: the caller's promise, and the features are enabled.
-                unsafe { exact::product::<$lanes, W, $columns>(weights, columns, tile) }
+                unsafe { exact::product::<$lanes, W, $columns>(weights, columns, tile, stride) }
             }
 
-            fn of<W: Blocks>() -> Kernel {
+            fn of<W: Blocks>() -> Product {
                 product::<exact::Unpacked<W>>
             }
 
-            pub(super) fn kernel(ty: Type) -> Option<Kernel> {
+            pub(super) fn kernel(ty: Type) -> Option<Product> {
                 match ty {
                     Type::F32 => Some(product::<exact::F32>),
                     Type::F16 => Some(product::<exact::F16>),
@@ -125,13 +129,34 @@ integer_kernels!(
     target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
 );
 
-type Choice = fn(Type) -> Option<Kernel>;
+/// The kernels for many columns.
+#[cfg(target_arch = "x86_64")]
+mod panels {
+    use super::*;
+
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    unsafe fn product<W: Blocks>(weights: &Weights, columns: &[*const u8], tile: &mut [f32], stride: usize) {
+        // SAFETY: the caller's promise, and the features are enabled.
+        unsafe { panel::product::<W>(weights, columns, tile, stride) }
+    }
+
+    fn of<W: Blocks>() -> Product {
+        product::<W>
+    }
+
+    pub(super) fn kernel(ty: Type) -> Option<Product> {
+        for_blocks!(ty, of)
+    }
+}
+
+type Choice = fn(Type) -> Option<Product>;
 
 /// The kernels that a device uses.
 #[derive(Clone, Copy)]
 pub(super) struct Selected {
     exact: (Choice, usize),
     integer: (Choice, usize),
+    panel: (Choice, usize),
     quantize: unsafe fn(&[f32], *mut u8),
 }
 
@@ -139,16 +164,22 @@ impl Selected {
     const SCALAR: Selected = Selected {
         exact: (exact_scalar::kernel, 0),
         integer: (scalar::kernel, 0),
+        panel: (|_| None, 0),
         quantize: scalar::quantize,
     };
 
-    /// The kernel for weights of this type and its set, an index into [`SETS`]; none where they are no weights.
-    pub fn kernel(&self, ty: Type, way: Way) -> Option<(Kernel, usize)> {
-        let (choice, set) = match way {
-            Way::Exact => self.exact,
-            Way::Integer => self.integer,
+    /// The kernel for weights of this type; none where they are no weights, or where there is none of this way.
+    pub fn kernel(&self, ty: Type, way: Way) -> Option<Kernel> {
+        let ((choice, set), rows) = match way {
+            Way::Exact => (self.exact, TILE_ROWS),
+            Way::Integer => (self.integer, TILE_ROWS),
+            Way::Panel => (self.panel, PANEL_ROWS),
         };
-        Some((choice(ty)?, set))
+        Some(Kernel {
+            product: choice(ty)?,
+            rows,
+            set,
+        })
     }
 
     /// Quantizes a column; see [`columns::quantize`].
@@ -167,6 +198,7 @@ pub(super) fn select(kernels: Kernels) -> Selected {
     let avx512 = Selected {
         exact: (exact_avx512::kernel, 2),
         integer: (avx512::kernel, 2),
+        panel: (|_| None, 0),
         quantize: avx512::quantize,
     };
     match (kernels.set(), kernels.vnni()) {
@@ -174,11 +206,13 @@ pub(super) fn select(kernels: Kernels) -> Selected {
         (KernelSet::Avx2, _) => Selected {
             exact: (exact_avx2::kernel, 1),
             integer: (avx2::kernel, 1),
+            panel: (|_| None, 0),
             quantize: avx2::quantize,
         },
         (KernelSet::Avx512, false) => avx512,
         (KernelSet::Avx512, true) => Selected {
             integer: (avx512vnni::kernel, 3),
+            panel: (panels::kernel, 3),
             quantize: avx512vnni::quantize,
             ..avx512
         },

@@ -6,7 +6,7 @@ use backend_api::{decode::decode_row, types::Type};
 
 use super::{
     columns::column_bytes,
-    kernel::{TILE_COLUMNS, TILE_ROWS, Tile, Weights},
+    kernel::{PANEL_COLUMNS, PANEL_ROWS, Weights},
     select::{SETS, Selected, Way, select},
 };
 use crate::kernel_set::{KernelSet, Kernels};
@@ -91,7 +91,7 @@ fn sets() -> Vec<Selected> {
 }
 
 fn name(set: &Selected, way: Way) -> &'static str {
-    SETS[set.kernel(Type::Q8_0, way).unwrap().1]
+    SETS[set.kernel(Type::Q8_0, way).unwrap().set]
 }
 
 /// W·x of one column, in f64.
@@ -141,7 +141,7 @@ impl Case {
             let (x, to) = (&self.columns[column], quantized.as_mut_ptr().cast::<u8>());
             pointers.push(match self.way {
                 Way::Exact => x.as_ptr().cast(),
-                Way::Integer => {
+                Way::Integer | Way::Panel => {
                     // SAFETY: the column has the bytes that it takes, and the set is available.
                     unsafe { set.quantize(x, to) };
                     to.cast_const()
@@ -155,16 +155,14 @@ impl Case {
             rows: self.rows,
             values: self.values,
         };
-        let mut tile: Tile = [[f32::NAN; TILE_ROWS]; TILE_COLUMNS];
-        let (kernel, _) = set.kernel(self.ty, self.way).unwrap();
+        let stride = self.rows + 1;
+        let mut tile = vec![f32::NAN; stride * columns.len()];
+        let kernel = set.kernel(self.ty, self.way).unwrap();
         // SAFETY: rows and columns are whole, and the set is available.
-        unsafe { kernel(&weights, &pointers, &mut tile) };
-        let past = tile
-            .iter()
-            .enumerate()
-            .flat_map(|(c, t)| &t[if c < columns.len() { self.rows } else { 0 }..]);
-        assert!(past.into_iter().all(|v| v.is_nan()), "written past the tile");
-        tile[..columns.len()].iter().map(|t| t[..self.rows].to_vec()).collect()
+        unsafe { (kernel.product)(&weights, &pointers, &mut tile, stride) };
+        let columns = || tile.chunks(stride).map(|column| column.split_at(self.rows));
+        assert!(columns().all(|(_, past)| past[0].is_nan()), "written past the tile");
+        columns().map(|(values, _)| values.to_vec()).collect()
     }
 
     fn check(&self, set: &Selected, bound: f64) {
@@ -198,6 +196,58 @@ fn integer_products_are_of_class_q() {
     }
 }
 
+/// The sets that multiply many columns in panels.
+fn panel_sets() -> Vec<Selected> {
+    sets()
+        .into_iter()
+        .filter(|set| set.kernel(Type::Q8_0, Way::Panel).is_some())
+        .collect()
+}
+
+#[test]
+fn panels_are_of_class_q() {
+    for (set, ty) in panel_sets().iter().flat_map(|s| blocks().map(move |t| (s, t))) {
+        for (blocks, rows, columns) in [
+            (1, 32, 1),
+            (5, 32, 9),
+            (2, 5, 24),
+            (9, 17, 35),
+            (3, PANEL_ROWS, PANEL_COLUMNS),
+        ] {
+            Case::new(ty, Way::Panel, blocks * ty.block_values(), rows, columns).check(set, 1e-4);
+        }
+    }
+}
+
+#[test]
+fn panels_compute_what_single_columns_do() {
+    for (set, ty) in panel_sets().iter().flat_map(|s| blocks().map(move |t| (s, t))) {
+        let panel = Case::new(ty, Way::Panel, 9 * ty.block_values(), PANEL_ROWS, 13);
+        let columns: Vec<usize> = (0..13).collect();
+        let found = panel.run(set, &columns).concat();
+        // tiles of fewer rows, from the same weights
+        let single = |first: usize| {
+            let bytes = panel.weights.len() / panel.rows;
+            let case = Case {
+                way: Way::Integer,
+                rows: 8,
+                weights: panel.weights[first * bytes..(first + 8) * bytes].to_vec(),
+                columns: panel.columns.clone(),
+                ..panel
+            };
+            case.run(set, &columns)
+        };
+        let tiles: Vec<_> = (0..PANEL_ROWS).step_by(8).map(single).collect();
+        let expected = columns
+            .iter()
+            .flat_map(|&c| tiles.iter().flat_map(move |tile| &tile[c]));
+        let expected: Vec<f64> = expected.map(|&v| f64::from(v)).collect();
+        let error = nmse(&found, &expected);
+        println!("{ty}: {error:e}");
+        assert!(error <= 1e-11, "{ty}: {error:e}");
+    }
+}
+
 #[test]
 fn exact_products_are_of_class_e_for_every_type() {
     for (set, &ty) in sets().iter().flat_map(|s| Type::WEIGHTS.iter().map(move |t| (s, t))) {
@@ -223,9 +273,9 @@ fn plain_weights_take_any_number_of_values() {
 #[test]
 fn a_column_has_the_same_bits_beside_any_others() {
     for (set, &ty) in sets().iter().flat_map(|s| Type::WEIGHTS.iter().map(move |t| (s, t))) {
-        for way in [Way::Exact, Way::Integer]
+        for way in [Way::Exact, Way::Integer, Way::Panel]
             .into_iter()
-            .filter(|w| *w == Way::Exact || ty.is_quantized())
+            .filter(|&way| (way == Way::Exact || ty.is_quantized()) && set.kernel(ty, way).is_some())
         {
             let case = Case::new(ty, way, 512, 3, 12);
             let alone = case.run(set, &[5]).concat();
