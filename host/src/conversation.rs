@@ -173,16 +173,9 @@ impl<'m> Conversation<'m> {
         }
         let said = self.messages.iter().enumerate().skip(1);
         let begins: Vec<usize> = said.filter(|(_, m)| m["role"] == "user").map(|(at, _)| at).collect();
-        // the first of `begins` that fits: those below `low` do not
-        let (mut low, mut high) = (0, begins.len().saturating_sub(1));
-        while low < high {
-            let middle = low.midpoint(high);
-            match self.fits(&self.asked(begins[middle])?) {
-                true => high = middle,
-                false => low = middle + 1,
-            }
-        }
-        begins.get(low).map_or(Ok(all), |&left_out| self.asked(left_out))
+        let first = first_of(begins.len(), |at| Ok(self.fits(&self.asked(begins[at])?)))?;
+        let left_out = begins.get(first).or(begins.last());
+        left_out.map_or(Ok(all), |&left_out| self.asked(left_out))
     }
 
     fn fits(&self, asked: &Asked) -> bool {
@@ -234,6 +227,19 @@ impl<'m> Conversation<'m> {
     }
 }
 
+/// The first of `count` places that `is_one`, as all after it are; `count` if none is.
+fn first_of(count: usize, is_one: impl Fn(usize) -> anyhow::Result<bool>) -> anyhow::Result<usize> {
+    let (mut low, mut high) = (0, count);
+    while low < high {
+        let middle = low.midpoint(high);
+        match is_one(middle)? {
+            true => high = middle,
+            false => low = middle + 1,
+        }
+    }
+    Ok(low)
+}
+
 /// The tokens with the one that begins a text first, where the model wants it and the template did not write it.
 fn with_bos(tokenizer: &Tokenizer, mut tokens: Vec<u32>) -> Vec<u32> {
     match tokenizer.bos() {
@@ -241,4 +247,19 @@ fn with_bos(tokenizer: &Tokenizer, mut tokens: Vec<u32>) -> Vec<u32> {
         _ => {}
     }
     tokens
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_place_is_found_wherever_it_is() {
+        for count in 0..20 {
+            for first in 0..=count {
+                assert_eq!(first_of(count, |at| Ok(at >= first)).unwrap(), first);
+            }
+        }
+        assert!(first_of(1, |_| bail!("broken")).is_err());
+    }
 }

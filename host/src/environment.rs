@@ -43,11 +43,11 @@ pub const VARIABLES: [Variable; 9] = [
     },
     Variable {
         name: "XDG_STATE_HOME",
-        help: "Where programs remember things; graft/history there is what was typed in conversations",
+        help: "Where state is; graft/history there has what was typed in conversations",
     },
     Variable {
         name: "HOME",
-        help: "Where .cache and .local/state are, if those two are not set, and what ~ stands for in names of files",
+        help: "Where .cache and .local/state are, if those are not set; what ~/ stands for",
     },
 ];
 

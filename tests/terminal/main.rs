@@ -176,6 +176,38 @@ fn ctrl_c_ends_an_answer_and_not_the_program() {
 }
 
 #[test]
+fn ctrl_c_ends_the_reading_of_a_long_prompt() {
+    let home = folder();
+    // many seconds of reading, a token at a time
+    let options = ["--ctx-size", "16384", "--batch-size", "1", "--predict", "4", "--stats"];
+    let terminal = Terminal::start(home.path(), WIDE, &options);
+    terminal.enter("/save talk.json");
+    let path = home.path().join("talk.json");
+    let mut talk: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let long = ["JULIET: O Romeo, Romeo! wherefore art thou Romeo?"; 600].join("\n");
+    talk["messages"] = serde_json::json!([
+        {"role": "user", "content": long},
+        {"role": "assistant", "content": "Ay."},
+    ]);
+    fs::write(&path, talk.to_string()).unwrap();
+    terminal.enter("/load talk.json");
+    terminal.enter_without_return("JULIET: Ay?");
+    let row = terminal.screen().cursor.0;
+    terminal.press("\r");
+    terminal.wait("a sign of patience", |screen| {
+        screen.rows[row + 1].contains("reading the prompt")
+    });
+    terminal.press(CTRL_C);
+    let printed = terminal.printed_since(row);
+    let read = figure(&printed, "prefill", " tokens, ");
+    assert!((1..9000).contains(&read), "{printed:?}");
+    assert_eq!(figure(&printed, "decode", " tokens"), 0);
+    assert_eq!(messages(&terminal, home.path()).len(), 4);
+    terminal.press(CTRL_D);
+    assert_eq!(terminal.end().0, Some(0));
+}
+
+#[test]
 fn ctrl_c_on_a_line_drops_it_and_on_an_empty_one_says_how_to_leave() {
     let home = folder();
     let terminal = short(&home);
@@ -298,11 +330,19 @@ fn a_full_context_is_shifted_and_that_is_said() {
         printed.contains(note) && printed.contains("oldest 2 messages left out"),
         "{printed}"
     );
-    assert_eq!(
-        messages(&terminal, home.path()).len(),
-        4,
-        "they are still part of the conversation"
-    );
+    for turn in 2..6 {
+        let printed = terminal.enter("JULIET: Ay");
+        let [evaluated, reused] = [" tokens, ", " reused"].map(|unit| figure(&printed, "prefill", unit));
+        assert!(
+            (30..=64).contains(&(evaluated + reused)),
+            "as much as fits: {printed:?}"
+        );
+        assert_eq!(
+            messages(&terminal, home.path()).len(),
+            2 * turn + 2,
+            "nothing is forgotten"
+        );
+    }
 }
 
 #[test]
@@ -356,6 +396,7 @@ fn no_word_is_split_at_the_end_of_a_line() {
         "the new width is made use of: {answer:?}"
     );
 
+    terminal.resize(40);
     terminal.enter("/set nowordwrap");
     terminal.enter("/clear");
     let before = terminal.screen().cursor.0;
