@@ -208,9 +208,11 @@ fn help_on(topic: &str) -> Result<Command, CommandError> {
 fn expected(beginning: &str) -> CommandError {
     let all = COMMANDS.iter().map(|command| command.spelling);
     let possible: Vec<_> = all.filter(|spelling| spelling.starts_with(beginning)).collect();
-    CommandError::Incomplete {
-        expected: possible.join(", "),
-    }
+    let expected = match &possible[..] {
+        [one] => (*one).to_owned(),
+        several => format!("one of\n  {}", several.join("\n  ")),
+    };
+    CommandError::Incomplete { expected }
 }
 
 /// `typed` comes after `before`, and no command goes on so.
@@ -351,6 +353,10 @@ mod tests {
     #[case("/set parameter seed", "expected /set parameter NAME VALUE")]
     #[case("/set think much", "expected /set think [LEVEL]")]
     #[case("/save", "expected /save FILE")]
+    #[case(
+        "/show",
+        "expected one of\n  /show info\n  /show parameters\n  /show system\n  /show template\n  /show license"
+    )]
     #[case("/save a b", "/save takes nothing more")]
     #[case("/load 'a", "/load: a quotation mark is missing")]
     fn what_is_not_understood_gets_a_hint(#[case] line: &str, #[case] message: &str) {

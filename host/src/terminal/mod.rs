@@ -115,7 +115,11 @@ impl Terminal<'_, '_> {
         match done {
             Err(error) if is_output(&error) => Err(error),
             Err(error) => {
-                self.complain(&format!("{error:#}"));
+                let hint = match error.downcast_ref() {
+                    Some(GenerationError::PromptTooLong { .. }) => "\nhint: /clear forgets what was said",
+                    _ => "",
+                };
+                self.tell("error", "\x1b[1;31m", format_args!("{error:#}{hint}"));
                 Ok(Next::Line)
             }
             done => done,
@@ -167,7 +171,9 @@ impl Terminal<'_, '_> {
             ));
         }
         if self.place.verbose {
-            stats::turn(&mut stderr().lock(), turn)?;
+            let mut err = stderr().lock();
+            stats::turn(&mut err, turn)?;
+            writeln!(err)?;
         }
         Ok(())
     }
@@ -194,7 +200,10 @@ impl Terminal<'_, '_> {
             Command::Save(path) => self.save(&path)?,
             Command::Load(path) => self.load(&path)?,
         };
-        writeln!(self.out, "{}\n", said.trim_end())?;
+        if !said.is_empty() {
+            writeln!(self.out, "{}", said.trim_end())?;
+        }
+        writeln!(self.out)?;
         Ok(Next::Line)
     }
 
@@ -275,10 +284,6 @@ impl Terminal<'_, '_> {
         let said = format!("Loaded {} messages from {}", saved.messages.len(), path.display());
         self.conversation.resume(saved.messages);
         Ok(said)
-    }
-
-    fn complain(&self, what: &str) {
-        self.tell("error", "\x1b[1;31m", what);
     }
 
     fn note(&self, what: impl Display) {
