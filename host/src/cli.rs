@@ -3,7 +3,7 @@
 use std::{fmt::Display, path::PathBuf, str::FromStr};
 
 use backend_api::types::Type;
-use clap::{Args, Parser, Subcommand, ValueHint, builder::styling};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint, builder::styling};
 use clap_complete::Shell;
 
 use crate::{
@@ -25,6 +25,7 @@ Examples:
   host run model.gguf \"Why is the sky blue?\"
   host run model.gguf                              # a conversation, on a terminal
   host run model.gguf --file question.txt --temperature 0 --json
+  host run model.gguf \"A city and its rivers\" --json-schema city.json
   cat report.txt | host run model.gguf \"Summarize this.\"";
 
 /// Runs language models from GGUF files on the best backend that this machine has.
@@ -196,6 +197,13 @@ impl From<&SamplingArgs> for SamplingOptions {
     }
 }
 
+/// Forms of answers that have a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// A JSON object.
+    Json,
+}
+
 /// `host run`.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
@@ -219,6 +227,15 @@ pub struct RunArgs {
     /// Do not show what the model thinks; it is shown on standard error if standard output is no terminal
     #[arg(long, alias = "hidethinking")]
     pub hide_thinking: bool,
+    /// Answer in a form: json, an object
+    #[arg(long, value_name = "FORM", value_enum, help_heading = "Form of the answer")]
+    pub format: Option<Form>,
+    /// Answer with JSON that this schema describes
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "format", help_heading = "Form of the answer")]
+    pub json_schema: Option<PathBuf>,
+    /// Answer with what this grammar accepts, written in Lark as llguidance reads it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["format", "json_schema"], help_heading = "Form of the answer")]
+    pub grammar: Option<PathBuf>,
     /// Tokens to answer with at most; -1 for no limit but ten contexts
     #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..))]
     pub predict: i64,

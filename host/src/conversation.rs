@@ -14,11 +14,12 @@ use serde_json::{Value as Json, json};
 
 use crate::{
     dialect::Think,
-    generation::{Answer, Generation, Session, respelled},
+    generation::{Answer, Finish, Generation, Guide, Session, respelled},
     model::LoadedModel,
     reply::{Format, Reader, Reply, Sink},
     sampling::{Sampler, SamplingOptions},
     stop::StopStrings,
+    structured,
 };
 
 /// An answer without a limit still ends after so many contexts, as Ollama has it.
@@ -37,6 +38,8 @@ pub struct Options {
     pub think: Option<Think>,
     /// Descriptions of tools, a JSON array, for the template.
     pub tools: Option<Json>,
+    /// What an answer is to be; a model does not think before it, unless it is asked to.
+    pub format: Option<structured::Format>,
     /// What ends an answer.
     pub stops: Vec<String>,
     /// The most tokens of an answer.
@@ -54,10 +57,25 @@ pub struct Turn {
     pub answer: Answer,
     /// What was replied.
     pub reply: Reply,
+    /// Whether the answer is complete in the form that was asked for; none without one.
+    pub complete: Option<bool>,
     /// How many of the oldest messages the context had no room for.
     pub left_out: usize,
     /// How many times the context was full and shifted while the answer was made.
     pub shifts: usize,
+}
+
+impl Turn {
+    /// Why the answer is not complete in the form that was asked for; nothing where it is, or no form was asked for.
+    pub fn incomplete(&self) -> Option<&'static str> {
+        let reason = match self.answer.finish {
+            Finish::Length => "it has as many tokens as it may have\nhint: --predict allows more",
+            Finish::Context => "the context is full\nhint: --ctx-size asks for a longer one",
+            Finish::Interrupted => "it was interrupted",
+            Finish::Stop => "a stop string ended it",
+        };
+        (self.complete == Some(false)).then_some(reason)
+    }
 }
 
 /// What the model is asked to continue.
@@ -150,15 +168,22 @@ impl<'m> Conversation<'m> {
             tokenizer: &self.model.tokenizer,
             sampler: Sampler::new(self.options.sampling.clone())?,
             reader: Reader::new(&self.model.tokenizer, format, &tokens, stops),
+            guide: self
+                .options
+                .format
+                .as_ref()
+                .map(|form| Guide::new(form.constraint(), format)),
             limit: self.options.limit.map_or(longest, |limit| limit.min(longest)),
             ignore_end: self.options.ignore_end,
             interrupt: &self.interrupt,
         };
         let (answer, reply) = generation.run(&mut self.session, &tokens, sink)?;
+        let complete = self.options.format.as_ref().map(|form| form.accepts(&reply.content));
         Ok(Turn {
             prompt_tokens: tokens.len(),
             answer,
             reply,
+            complete,
             left_out,
             shifts: self.session.shifts() - shifts,
         })
@@ -223,7 +248,19 @@ impl<'m> Conversation<'m> {
             add_generation_prompt: true,
             ..Prompt::default()
         };
-        Ok(self.model.dialect.render(template, &prompt, self.options.think)?)
+        let dialect = &self.model.dialect;
+        let think = self.think();
+        let mut text = dialect.render(template, &prompt, think)?;
+        if self.options.format.is_some() && think != Some(Think::Off) {
+            text.push_str(dialect.format.with_thinking(&text));
+        }
+        Ok(text)
+    }
+
+    /// Whether the model is to think. Where answers have a form, it is asked for the answer alone, unless the user says so.
+    fn think(&self) -> Option<Think> {
+        let alone = self.options.format.as_ref().map(|_| Think::Off);
+        self.options.think.or(alone)
     }
 }
 

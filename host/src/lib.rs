@@ -17,4 +17,5 @@ pub mod sampling;
 pub mod setup;
 pub mod stats;
 pub mod stop;
+pub mod structured;
 pub mod terminal;

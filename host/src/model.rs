@@ -1,6 +1,9 @@
 //! A model ready to be planned: its file, its architecture, its tokenizer and its chat template.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use models::{
     architecture::Model,
@@ -10,7 +13,10 @@ use models::{
     tokenizer::{Pattern, Tokenizer, TokenizerError},
 };
 
-use crate::dialect::Dialect;
+use crate::{
+    dialect::Dialect,
+    structured::{FormatError, Formats},
+};
 
 /// The name that stands for the model in the program itself.
 pub const EMBEDDED: &str = "embedded";
@@ -76,6 +82,7 @@ pub struct LoadedModel {
     pub template: Option<ChatTemplate>,
     /// How it is spoken to.
     pub dialect: Dialect,
+    formats: OnceLock<Result<Formats, FormatError>>,
 }
 
 impl LoadedModel {
@@ -99,6 +106,13 @@ impl LoadedModel {
             tokenizer,
             template,
             dialect,
+            formats: OnceLock::new(),
         })
+    }
+
+    /// The forms that its answers can be held to, made when they are first asked for.
+    pub fn formats(&self) -> Result<&Formats, FormatError> {
+        let formats = self.formats.get_or_init(|| Formats::new(&self.tokenizer));
+        formats.as_ref().map_err(Clone::clone)
     }
 }

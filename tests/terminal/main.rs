@@ -258,6 +258,16 @@ fn parameters_and_the_system_message_are_set_and_shown() {
 }
 
 #[test]
+fn answers_are_json_objects_while_that_is_asked_for() {
+    let home = folder();
+    let terminal = Terminal::start(home.path(), WIDE, &["--temperature", "0", "--predict", "24"]);
+    terminal.enter("/set format json");
+    assert!(terminal.enter(QUESTION)[0].starts_with('{'));
+    terminal.enter("/set noformat");
+    assert!(!terminal.enter(QUESTION)[0].starts_with('{'));
+}
+
+#[test]
 fn the_model_is_shown_and_commands_are_helped_with() {
     let home = folder();
     let terminal = short(&home);

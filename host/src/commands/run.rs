@@ -1,5 +1,7 @@
 //! `host run`: an answer to a prompt, or a conversation.
 
+mod form;
+
 use std::{
     io::{IsTerminal, Write, stderr, stdin, stdout},
     process::ExitCode,
@@ -24,6 +26,7 @@ use crate::{
     sampling::SamplingOptions,
     setup,
     stats::{self, milliseconds},
+    structured::Format,
     terminal::{self, Place},
 };
 
@@ -36,6 +39,8 @@ struct Report<'a> {
     prompt_tokens: usize,
     generated: usize,
     finish: Finish,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    complete: Option<bool>,
     timings: Timings,
     backend: &'a str,
     devices: &'a [String],
@@ -58,6 +63,7 @@ pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let waiting = Waiting::new(format!("loading {}", args.model.as_deref().unwrap_or(EMBEDDED)));
     let model = LoadedModel::open(args.model.as_deref())?;
     check(&model, args)?;
+    let format = form::of(args, &model)?;
     let running = setup::start(&model, &args.engine.request(1), waiting.meter())?;
     drop(waiting);
     let loaded = Loaded {
@@ -68,7 +74,7 @@ pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
 
     let keep = (!args.no_shift).then_some(args.keep);
     let session = Session::new(running.engine, running.context, keep);
-    let conversation = Conversation::new(&model, session, options(args));
+    let conversation = Conversation::new(&model, session, options(args, format));
     match text {
         Some(text) => answer(conversation, &text, args, &loaded, out)?,
         None => converse(conversation, args, &loaded, out)?,
@@ -128,6 +134,7 @@ fn answer(
     if !args.json {
         tell_the_rest(&turn.reply, args.hide_thinking);
     }
+    form::tell_incomplete(&turn);
     if args.stats {
         let mut err = stderr().lock();
         stats::loading(&mut err, loaded.time)?;
@@ -147,6 +154,7 @@ fn report<'a>(turn: &'a Turn, loaded: &'a Loaded) -> Report<'a> {
         prompt_tokens: turn.prompt_tokens,
         generated: answer.tokens.len(),
         finish: answer.finish,
+        complete: turn.complete,
         timings: Timings {
             load_ms: milliseconds(loaded.time),
             prefill_ms: milliseconds(answer.prefill),
@@ -219,12 +227,13 @@ fn check(model: &LoadedModel, args: &RunArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn options(args: &RunArgs) -> Options {
+fn options(args: &RunArgs, format: Option<Format>) -> Options {
     Options {
         sampling: SamplingOptions::from(&args.sampling),
         system: args.system.clone(),
         raw: args.raw,
         think: args.think,
+        format,
         stops: args.stop.clone(),
         limit: usize::try_from(args.predict).ok(),
         ignore_end: args.ignore_eos,

@@ -1,5 +1,6 @@
 //! Answers: from a prompt's tokens to text, a piece at a time.
 
+mod guide;
 mod respelled;
 pub mod session;
 
@@ -15,7 +16,9 @@ use crate::{
     execution::engine::EngineError,
     reply::{Reader, Reply, Sink},
     sampling::{Sampler, SamplingError},
+    structured::ConstraintError,
 };
+pub use guide::Guide;
 pub use respelled::respelled;
 pub use session::{Advance, Prefill, Session};
 
@@ -28,6 +31,9 @@ pub enum GenerationError {
     /// The sampler.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
+    /// The form that the answer is held to.
+    #[error(transparent)]
+    Constraint(#[from] ConstraintError),
     /// Nothing to continue.
     #[error("the prompt is empty: there is nothing to continue")]
     EmptyPrompt,
@@ -86,6 +92,8 @@ pub struct Generation<'a> {
     pub sampler: Sampler,
     /// Makes them into a reply, and ends it at a stop string.
     pub reader: Reader<'a>,
+    /// Holds the answer to a form.
+    pub guide: Option<Guide>,
     /// The most tokens.
     pub limit: usize,
     /// Whether tokens that end an answer do not.
@@ -139,13 +147,12 @@ impl Generation<'_> {
             if self.interrupt.load(Ordering::Relaxed) {
                 break Finish::Interrupted;
             }
-            let token = self.sampler.sample(session.logits())?;
-            if self.tokenizer.is_end(token) && !self.ignore_end {
+            let Some(token) = self.next(session.logits())? else {
                 break Finish::Stop;
-            }
+            };
             tokens.push(token);
             self.sampler.accept(token);
-            if self.reader.push(token, sink)? {
+            if self.reader.push(token, sink)? || self.guide.as_mut().is_some_and(Guide::is_finished) {
                 break Finish::Stop;
             }
             if tokens.len() < self.limit {
@@ -157,5 +164,15 @@ impl Generation<'_> {
             }
         };
         Ok((tokens, finish))
+    }
+
+    /// The next token; none where the reply ends.
+    fn next(&mut self, logits: &mut [f32]) -> Result<Option<u32>, GenerationError> {
+        let (tokenizer, ignore_end) = (self.tokenizer, self.ignore_end);
+        if let Some(guide) = &mut self.guide {
+            return guide.next(&self.reader, tokenizer, &mut self.sampler, logits, ignore_end);
+        }
+        let token = self.sampler.sample(logits)?;
+        Ok((ignore_end || !tokenizer.is_end(token)).then_some(token))
     }
 }

@@ -55,4 +55,31 @@ impl Format {
             Format::Plain | Format::Harmony(_) | Format::Think { .. } => "",
         }
     }
+
+    /// What is to follow a prompt so that the model thinks first, where nothing else may come before its answer.
+    pub fn with_thinking(&self, prompt: &str) -> &'static str {
+        let end = prompt.trim_end();
+        match self {
+            Format::Harmony(_) if !end.ends_with(harmony::MESSAGE) => harmony::ANALYSIS,
+            Format::Think { .. } if !end.ends_with(tags::OPEN) && !end.ends_with(tags::CLOSE) => "<think>\n",
+            Format::Plain | Format::Harmony(_) | Format::Think { .. } => "",
+        }
+    }
+
+    /// What ends a model's thinking, where it does not do so itself.
+    pub fn end_of_thinking(&self) -> &'static str {
+        match self {
+            Format::Plain => "",
+            Format::Harmony(_) => "<|end|>",
+            Format::Think { .. } => "\n</think>\n\n",
+        }
+    }
+
+    /// What begins an answer after something else has ended.
+    pub fn begin_of_answer(&self) -> &'static str {
+        match self {
+            Format::Harmony(_) => "<|start|>assistant<|channel|>final<|message|>",
+            Format::Plain | Format::Think { .. } => "",
+        }
+    }
 }

@@ -40,6 +40,8 @@ const NEEDED: usize = 4;
 
 /// The opening of a message that is the answer, after the role.
 pub(super) const FINAL: &str = "<|channel|>final<|message|>";
+/// The opening of what is thought, after the role.
+pub(super) const ANALYSIS: &str = "<|channel|>analysis<|message|>";
 /// The end of a header.
 pub(super) const MESSAGE: &str = "<|message|>";
 

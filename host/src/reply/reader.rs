@@ -123,6 +123,15 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// Whether text that comes now is thought.
+    pub fn in_thinking(&self) -> bool {
+        match &self.place {
+            Place::Plain => false,
+            Place::Harmony(_, harmony) => harmony.place() == harmony::Place::Text(Channel::Thinking),
+            Place::Tags(_, tags) => tags.place() == tags::Place::Thinking,
+        }
+    }
+
     /// The reply, when no token follows; what was held back goes to `sink`. A call that was cut short is one of its calls.
     pub fn finish(mut self, sink: &mut Sink<'_>) -> io::Result<Reply> {
         self.text.clear();

@@ -16,7 +16,7 @@ const fn usage(spelling: &'static str, help: &'static str) -> Usage {
     Usage { spelling, help }
 }
 
-const COMMANDS: [Usage; 22] = [
+const COMMANDS: [Usage; 24] = [
     usage("/set parameter NAME VALUE", "Set a parameter, such as temperature"),
     usage("/set system TEXT", "Set the system message; \"\" for none"),
     usage(
@@ -24,6 +24,8 @@ const COMMANDS: [Usage; 22] = [
         "Think before answering; LEVEL is low, medium or high",
     ),
     usage("/set nothink", "Answer without thinking"),
+    usage("/set format json", "Answer with JSON objects"),
+    usage("/set noformat", "Answer in any form"),
     usage("/set history", "Remember what is typed"),
     usage("/set nohistory", "Do not remember what is typed"),
     usage("/set wordwrap", "Break lines between words"),
@@ -60,6 +62,8 @@ pub enum Command {
     System(Option<String>),
     /// Whether the model thinks before it answers, and how much.
     Think(Think),
+    /// Whether answers are JSON objects, or have any form.
+    Json(bool),
     /// Something to be on or off.
     Switch(Switch, bool),
     /// Something to be shown.
@@ -161,6 +165,11 @@ fn set(text: &str) -> Result<Command, CommandError> {
             level => level.parse().map(Command::Think).map_err(|_| expected("/set think")),
         },
         "nothink" => alone("/set nothink", rest, Command::Think(Think::Off)),
+        "format" => match rest {
+            "json" => Ok(Command::Json(true)),
+            _ => Err(expected("/set format")),
+        },
+        "noformat" => alone("/set noformat", rest, Command::Json(false)),
         "history" => switch("/set history", Switch::History, true),
         "nohistory" => switch("/set nohistory", Switch::History, false),
         "wordwrap" => switch("/set wordwrap", Switch::WordWrap, true),
@@ -327,6 +336,8 @@ mod tests {
     #[case("/set think", Command::Think(Think::On))]
     #[case("/set think low", Command::Think(Think::Low))]
     #[case("/set nothink", Command::Think(Think::Off))]
+    #[case("/set format json", Command::Json(true))]
+    #[case("/set noformat", Command::Json(false))]
     #[case("/set nohistory", Command::Switch(Switch::History, false))]
     #[case("/set wordwrap", Command::Switch(Switch::WordWrap, true))]
     #[case("/set quiet", Command::Switch(Switch::Verbose, false))]
@@ -351,6 +362,7 @@ mod tests {
     #[case("/help sett", "unknown command \"/sett\"\nhint: did you mean /set?")]
     #[case("/clear all", "/clear takes nothing more")]
     #[case("/set parameter seed", "expected /set parameter NAME VALUE")]
+    #[case("/set format xml", "expected /set format json")]
     #[case("/set think much", "expected /set think [LEVEL]")]
     #[case("/save", "expected /save FILE")]
     #[case(

@@ -148,6 +148,11 @@ impl Terminal<'_, '_> {
     /// Says what the answer does not.
     fn conclude(&mut self, turn: &Turn) -> anyhow::Result<()> {
         tell_the_rest(&turn.reply, self.place.hide_thinking);
+        if let Some(reason) = turn.incomplete() {
+            self.note(format_args!(
+                "the answer is not complete in the form that was asked for: {reason}"
+            ));
+        }
         let context = self.conversation.session().context();
         if turn.left_out > 0 {
             self.note(format_args!(
@@ -192,6 +197,7 @@ impl Terminal<'_, '_> {
             }
             Command::System(text) => self.set_system(text)?.into(),
             Command::Think(think) => self.set_think(think)?.into(),
+            Command::Json(json) => self.set_format(json)?.into(),
             Command::Switch(switch, on) => self.switch(switch, on).into(),
             Command::Clear => {
                 self.conversation.clear();
@@ -230,6 +236,18 @@ impl Terminal<'_, '_> {
         Ok(match think {
             Think::Off => "Set 'nothink' mode.",
             _ => "Set 'think' mode.",
+        })
+    }
+
+    fn set_format(&mut self, json: bool) -> anyhow::Result<&'static str> {
+        let model = self.conversation.model();
+        self.conversation.options.format = match json {
+            true => Some(model.formats()?.json()?),
+            false => None,
+        };
+        Ok(match json {
+            true => "Set format to 'json' mode.",
+            false => "Disabled format.",
         })
     }
 

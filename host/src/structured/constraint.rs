@@ -1,0 +1,103 @@
+//! One answer that is held to a form.
+
+use llguidance::Matcher;
+
+use super::{Vocabulary, told};
+
+/// Why no token can follow.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConstraintError {
+    /// The grammar grew too complex, or nothing in the vocabulary goes on.
+    #[error("the answer cannot be held to its form any further: {0}")]
+    Grammar(String),
+    /// No token goes on, and the answer is not complete.
+    #[error("no token of the model can follow in the form that is asked for")]
+    NothingFollows,
+}
+
+/// Where an answer is in its form.
+#[derive(Clone)]
+pub struct Constraint {
+    matcher: Matcher,
+    vocabulary: Vocabulary,
+}
+
+impl Constraint {
+    pub(super) fn new(matcher: Matcher, vocabulary: Vocabulary) -> Constraint {
+        Constraint { matcher, vocabulary }
+    }
+
+    /// Leaves the logits `[V]` of the tokens that can follow and makes the others −∞. `ends`, in ascending order, can
+    /// where the answer is complete.
+    pub fn restrict(&mut self, logits: &mut [f32], ends: &[u32]) -> Result<(), ConstraintError> {
+        let mut allowed = self.matcher.compute_mask().map_err(failed)?;
+        // a grammar may name tokens by their numbers
+        allowed.and(self.vocabulary.texts());
+        let ends = if self.is_complete() { ends } else { &[] };
+        if allowed.is_zero() && ends.is_empty() {
+            return Err(ConstraintError::NothingFollows);
+        }
+        let kept: Vec<(usize, f32)> = ends
+            .iter()
+            .filter_map(|&end| Some((end as usize, *logits.get(end as usize)?)))
+            .collect();
+        keep(allowed.as_slice(), logits);
+        kept.into_iter().for_each(|(end, logit)| logits[end] = logit);
+        Ok(())
+    }
+
+    /// Goes on by a token that [`Constraint::restrict`] left.
+    pub fn accept(&mut self, token: u32) -> Result<(), ConstraintError> {
+        self.matcher.consume_token(token).map_err(failed)
+    }
+
+    /// Whether the answer may end here.
+    pub fn is_complete(&mut self) -> bool {
+        self.matcher.is_accepting().unwrap_or(false)
+    }
+
+    /// Whether the answer is complete and nothing can follow.
+    pub fn is_finished(&mut self) -> bool {
+        self.matcher.is_stopped() && self.is_complete()
+    }
+
+    /// Goes on by all of these tokens; `false` if one cannot follow.
+    pub(super) fn take(&mut self, tokens: &[u32]) -> bool {
+        self.matcher
+            .try_consume_tokens(tokens)
+            .is_ok_and(|taken| taken == tokens.len())
+    }
+}
+
+fn failed(error: anyhow::Error) -> ConstraintError {
+    ConstraintError::Grammar(told(&error))
+}
+
+/// Makes −∞ of every logit whose bit is not set; bits that are not there are not set.
+fn keep(bits: &[u32], logits: &mut [f32]) {
+    let words = bits.iter().copied().chain(std::iter::repeat(0));
+    for (logits, word) in logits.chunks_mut(u32::BITS as usize).zip(words) {
+        match word {
+            u32::MAX => {}
+            0 => logits.fill(f32::NEG_INFINITY),
+            _ => {
+                let forbidden = logits.iter_mut().enumerate().filter(|(bit, _)| word >> bit & 1 == 0);
+                forbidden.for_each(|(_, logit)| *logit = f32::NEG_INFINITY);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_logit_without_a_set_bit_is_forbidden() {
+        let mut logits = vec![1.0; 100];
+        keep(&[u32::MAX, 0b101], &mut logits);
+        let left: Vec<usize> = (0..100).filter(|&token| logits[token] == 1.0).collect();
+        assert_eq!(left, (0..32).chain([32, 34]).collect::<Vec<_>>());
+        assert!(logits[35..].iter().all(|&logit| logit == f32::NEG_INFINITY));
+    }
+}
