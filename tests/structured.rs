@@ -334,6 +334,10 @@ fn a_model_that_is_to_think_first_answers_in_the_form_when_it_has() {
                 assert_eq!(turn.answer.finish, Finish::Length);
             }
         }
-        assert!(answered > 0, "{}", stage.model().file.name());
+        assert!(
+            answered > SCHEMAS.len() / 2,
+            "{answered}: {}",
+            stage.model().file.name()
+        );
     }
 }

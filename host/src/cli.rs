@@ -199,8 +199,8 @@ impl From<&SamplingArgs> for SamplingOptions {
 
 /// Forms of answers that have a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)] // the help would become long
 pub enum Form {
-    /// A JSON object.
     Json,
 }
 
@@ -227,13 +227,19 @@ pub struct RunArgs {
     /// Do not show what the model thinks; it is shown on standard error if standard output is no terminal
     #[arg(long, alias = "hidethinking")]
     pub hide_thinking: bool,
-    /// Answer in a form: json, an object
-    #[arg(long, value_name = "FORM", value_enum, help_heading = "Form of the answer")]
+    /// Answer in a form; json: any JSON object
+    #[arg(
+        long,
+        value_name = "FORM",
+        value_enum,
+        hide_possible_values = true,
+        help_heading = "Form of the answer"
+    )]
     pub format: Option<Form>,
-    /// Answer with JSON that this schema describes
+    /// Answer with JSON as this JSON schema describes it
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "format", help_heading = "Form of the answer")]
     pub json_schema: Option<PathBuf>,
-    /// Answer with what this grammar accepts, written in Lark as llguidance reads it
+    /// Answer with what this grammar accepts, written in llguidance's Lark
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["format", "json_schema"], help_heading = "Form of the answer")]
     pub grammar: Option<PathBuf>,
     /// Tokens to answer with at most; -1 for no limit but ten contexts

@@ -51,6 +51,8 @@ fn what_is_not_understood_is_a_usage_error() {
         &["run", MODEL, "x", "--file", "README.md"],
         &["run", MODEL, "x", "--raw", "--system", "y"],
         &["run", MODEL, "x", "--raw", "--think", "on"],
+        &["run", MODEL, "x", "--format", "json", "--json-schema", "x.json"],
+        &["run", MODEL, "x", "--format", "yaml"],
         &["logits", MODEL],
         &["tokenize", MODEL],
         &["check"],

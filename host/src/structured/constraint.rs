@@ -1,6 +1,8 @@
 //! One answer that is held to a form.
 
-use llguidance::Matcher;
+use llguidance::{Matcher, api::StopReason};
+
+use toktrie::SimpleVob;
 
 use super::{Vocabulary, told};
 
@@ -27,15 +29,20 @@ impl Constraint {
         Constraint { matcher, vocabulary }
     }
 
-    /// Leaves the logits `[V]` of the tokens that can follow and makes the others −∞. `ends`, in ascending order, can
-    /// where the answer is complete.
-    pub fn restrict(&mut self, logits: &mut [f32], ends: &[u32]) -> Result<(), ConstraintError> {
-        let mut allowed = self.matcher.compute_mask().map_err(failed)?;
+    /// Leaves the logits `[V]` of the tokens that can follow and makes the others −∞; the `ends` can follow where the answer
+    /// is complete. `false` if none is left and the answer is complete.
+    pub fn restrict(&mut self, logits: &mut [f32], ends: &[u32]) -> Result<bool, ConstraintError> {
+        let mut allowed = self.allowed()?;
         // a grammar may name tokens by their numbers
         allowed.and(self.vocabulary.texts());
-        let ends = if self.is_complete() { ends } else { &[] };
+        let complete = self.is_complete();
+        let ends = if complete { ends } else { &[] };
         if allowed.is_zero() && ends.is_empty() {
-            return Err(ConstraintError::NothingFollows);
+            return if complete {
+                Ok(false)
+            } else {
+                Err(ConstraintError::NothingFollows)
+            };
         }
         let kept: Vec<(usize, f32)> = ends
             .iter()
@@ -43,12 +50,25 @@ impl Constraint {
             .collect();
         keep(allowed.as_slice(), logits);
         kept.into_iter().for_each(|(end, logit)| logits[end] = logit);
-        Ok(())
+        Ok(true)
+    }
+
+    /// Whether any text can follow, or the answer is complete: an error if there is no such answer.
+    pub(super) fn check(&mut self) -> Result<(), ConstraintError> {
+        self.allowed().map(drop)
+    }
+
+    fn allowed(&mut self) -> Result<SimpleVob, ConstraintError> {
+        self.matcher.compute_mask().map_err(|error| match told(&error) {
+            reason if reason == StopReason::NoExtensionBias.to_string() => ConstraintError::NothingFollows,
+            reason => ConstraintError::Grammar(reason),
+        })
     }
 
     /// Goes on by a token that [`Constraint::restrict`] left.
     pub fn accept(&mut self, token: u32) -> Result<(), ConstraintError> {
-        self.matcher.consume_token(token).map_err(failed)
+        let consumed = self.matcher.consume_token(token);
+        consumed.map_err(|error| ConstraintError::Grammar(told(&error)))
     }
 
     /// Whether the answer may end here.
@@ -67,10 +87,6 @@ impl Constraint {
             .try_consume_tokens(tokens)
             .is_ok_and(|taken| taken == tokens.len())
     }
-}
-
-fn failed(error: anyhow::Error) -> ConstraintError {
-    ConstraintError::Grammar(told(&error))
 }
 
 /// Makes −∞ of every logit whose bit is not set; bits that are not there are not set.

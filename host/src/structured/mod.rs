@@ -95,10 +95,15 @@ impl Formats {
         for warning in matcher.grammar_warnings() {
             tracing::warn!("{warning}");
         }
-        Ok(Format {
+        let format = Format {
             start: matcher,
             vocabulary: self.vocabulary.clone(),
-        })
+        };
+        format.constraint().check().map_err(|error| match error {
+            ConstraintError::NothingFollows => "there is nothing that it accepts".to_owned(),
+            ConstraintError::Grammar(reason) => reason,
+        })?;
+        Ok(format)
     }
 }
 

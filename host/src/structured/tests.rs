@@ -28,7 +28,7 @@ impl Model {
     /// Tokens that can follow.
     fn allowed(&self, constraint: &mut Constraint) -> Vec<u32> {
         let mut logits = self.logits(0.0);
-        constraint.restrict(&mut logits, self.tokenizer.ends()).unwrap();
+        assert!(constraint.restrict(&mut logits, self.tokenizer.ends()).unwrap());
         (0..logits.len() as u32)
             .filter(|&token| logits[token as usize] == 0.0)
             .collect()
@@ -107,12 +107,21 @@ fn without_ends_an_answer_goes_on_while_it_can() {
     let mut text = String::new();
     while !constraint.is_finished() {
         let mut logits = model.logits(0.0);
-        constraint.restrict(&mut logits, &[]).unwrap();
+        assert!(constraint.restrict(&mut logits, &[]).unwrap());
         let token = logits.iter().position(|&logit| logit == 0.0).unwrap() as u32;
         constraint.accept(token).unwrap();
         text += std::str::from_utf8(model.tokenizer.piece(token).unwrap()).unwrap();
     }
     assert_eq!(text, "aaa");
+}
+
+#[test]
+fn an_answer_may_be_empty() {
+    let model = &*BYTE_LEVEL;
+    let format = model.formats.grammar("start: \"\"").unwrap();
+    assert_eq!(model.allowed(&mut format.constraint()), model.tokenizer.ends());
+    assert!(!format.constraint().restrict(&mut model.logits(0.0), &[]).unwrap());
+    assert!(format.accepts("") && !format.accepts("a"));
 }
 
 #[test]
@@ -138,7 +147,7 @@ fn a_grammar_cannot_ask_for_tokens_that_are_no_text() {
     );
 }
 
-#[rstest]
+#[test]
 fn objects_of_a_model_that_knows_nothing_are_json() {
     for model in models() {
         let format = model.formats.json().unwrap();
@@ -199,7 +208,6 @@ fn a_schema_may_say_how_much_white_space_there_is() {
 )]
 fn a_schema_that_cannot_be_used_is_refused(#[case] schema: &str, #[case] said: &str) {
     let error = BYTE_LEVEL.formats.schema(schema).unwrap_err().to_string();
-    println!("{error}\n");
     assert!(error.contains(said), "{error}");
     assert!(!error.contains("backtrace"), "{error}");
 }
@@ -212,8 +220,49 @@ fn a_schema_that_cannot_be_used_is_refused(#[case] schema: &str, #[case] said: &
 #[case::empty("", "grammar")]
 fn a_grammar_that_cannot_be_used_is_refused(#[case] grammar: &str, #[case] said: &str) {
     let error = BYTE_LEVEL.formats.grammar(grammar).unwrap_err().to_string();
-    println!("{error}\n");
     assert!(error.contains(said), "{error}");
+}
+
+#[rstest]
+#[case::itself(r##"{"$ref": "#"}"##)]
+#[case::both_itself(r##"{"allOf": [{"$ref": "#"}]}"##)]
+#[case::one_another(r##"{"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}"##)]
+fn a_schema_that_nothing_can_begin_is_refused(#[case] schema: &str) {
+    let error = BYTE_LEVEL.formats.schema(schema).unwrap_err().to_string();
+    assert!(error.contains("nothing that it accepts"), "{error}");
+}
+
+#[test]
+fn a_grammar_that_nothing_can_begin_is_refused() {
+    let error = BYTE_LEVEL.formats.grammar("start: start").unwrap_err().to_string();
+    assert!(error.contains("nothing that it accepts"), "{error}");
+}
+
+/// Takes little time whether or not it can be done.
+fn assert_quick(format: impl FnOnce() -> Result<Format, FormatError>) {
+    let start = std::time::Instant::now();
+    if let Ok(format) = format() {
+        let (mut logits, ends) = (BYTE_LEVEL.logits(0.0), BYTE_LEVEL.tokenizer.ends());
+        assert!(format.constraint().restrict(&mut logits, ends).unwrap());
+    }
+    assert!(start.elapsed().as_secs() < 10);
+}
+
+#[rstest]
+#[case::long(r#"{"type": "string", "minLength": 1000000000, "maxLength": 2000000000}"#)]
+#[case::repeated(r#"{"type": "string", "pattern": "((a{1000}){1000}){1000}"}"#)]
+#[case::many(r#"{"type": "array", "minItems": 1000000000}"#)]
+#[case::large(r#"{"type": "integer", "multipleOf": 1000000007, "minimum": 5, "maximum": 1e300}"#)]
+fn a_schema_that_asks_for_too_much_takes_no_time(#[case] schema: &str) {
+    assert_quick(|| BYTE_LEVEL.formats.schema(schema));
+}
+
+#[rstest]
+#[case::repeated("start: /((a{1000}){1000}){1000}/")]
+#[case::many("start: \"a\"{1000000000}")]
+#[case::ambiguous("start: (\"a\"?){5000}")]
+fn a_grammar_that_asks_for_too_much_takes_no_time(#[case] grammar: &str) {
+    assert_quick(|| BYTE_LEVEL.formats.grammar(grammar));
 }
 
 #[test]
