@@ -43,6 +43,7 @@ const UNSAFE: &[&str] = &[
     "backend-cpu/src/product/lanes/scalar.rs",
     "backend-cpu/src/product/panel.rs",
     "backend-cpu/src/product/run.rs",
+    "backend-cpu/src/product/supers.rs",
     "backend-cpu/src/product/select.rs",
     "backend-cpu/src/product/tests/mod.rs",
     "backend-cpu/src/program.rs",

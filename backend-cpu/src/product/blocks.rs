@@ -1,7 +1,7 @@
 //! How each block type unpacks: 32 codes of 8 bits at a time, with their scales and minima.
 //!
-//! A value is scale·code − minimum. Types whose codes have a fixed offset give signed codes and no minimum; the others
-//! give unsigned ones below 128. The layouts are those of [`backend_api::decode`], which is what the tests compare with.
+//! A value is scale·code − minimum. Codes are signed, or unsigned below 128; some have a fixed offset that is taken off,
+//! others a minimum. The layouts are those of [`backend_api::decode`], which is what the tests compare with.
 
 mod k;
 mod small;
@@ -21,11 +21,26 @@ pub(super) trait Coding {
     /// Whether values have a minimum.
     const MINIMA: bool;
 
-    /// Sums over 4 neighbours of codes times activations.
+    /// What is taken off unsigned codes; none where codes are signed as they are.
+    const OFFSET: Option<u8>;
+
+    /// Codes as [`Coding::dot`] takes them.
+    ///
+    /// # Safety
+    /// As [`Lanes`]. So for the others.
+    unsafe fn ready<L: Lanes>(codes: L::Bytes) -> L::Bytes;
+
+    /// Sums over 4 neighbours of ready codes times activations.
     ///
     /// # Safety
     /// As [`Lanes`].
     unsafe fn dot<L: Lanes>(codes: L::Bytes, x: L::Bytes) -> L::Floats;
+
+    /// Sums of two products of codes, as they are, and activations.
+    ///
+    /// # Safety
+    /// As [`Lanes`].
+    unsafe fn pairs<L: Lanes>(codes: L::Bytes, x: L::Bytes) -> L::Shorts;
 
     /// A code's value.
     fn value(code: u8) -> f32;
@@ -36,6 +51,18 @@ pub(super) struct Signed;
 
 impl Coding for Signed {
     const MINIMA: bool = false;
+    const OFFSET: Option<u8> = None;
+
+    #[inline(always)]
+    unsafe fn ready<L: Lanes>(codes: L::Bytes) -> L::Bytes {
+        codes
+    }
+
+    #[inline(always)]
+    unsafe fn pairs<L: Lanes>(codes: L::Bytes, x: L::Bytes) -> L::Shorts {
+        // SAFETY: the caller's promise.
+        unsafe { L::pairs_signed(codes, x) }
+    }
 
     #[inline(always)]
     unsafe fn dot<L: Lanes>(codes: L::Bytes, x: L::Bytes) -> L::Floats {
@@ -49,11 +76,54 @@ impl Coding for Signed {
     }
 }
 
+/// Codes from 0 to 127, of which `OFFSET` is taken off; no minima.
+pub(super) struct Shifted<const OFFSET: u8>;
+
+impl<const OFFSET: u8> Coding for Shifted<OFFSET> {
+    const MINIMA: bool = false;
+    const OFFSET: Option<u8> = Some(OFFSET);
+
+    #[inline(always)]
+    unsafe fn ready<L: Lanes>(codes: L::Bytes) -> L::Bytes {
+        // SAFETY: the caller's promise.
+        unsafe { L::sub(codes, OFFSET) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot<L: Lanes>(codes: L::Bytes, x: L::Bytes) -> L::Floats {
+        // SAFETY: the caller's promise.
+        unsafe { L::dot_signed(codes, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn pairs<L: Lanes>(codes: L::Bytes, x: L::Bytes) -> L::Shorts {
+        // SAFETY: the caller's promise.
+        unsafe { L::pairs_unsigned(codes, x) }
+    }
+
+    #[inline(always)]
+    fn value(code: u8) -> f32 {
+        f32::from(code) - f32::from(OFFSET)
+    }
+}
+
 /// Codes from 0 to 127, and minima.
 pub(super) struct Unsigned;
 
 impl Coding for Unsigned {
     const MINIMA: bool = true;
+    const OFFSET: Option<u8> = Some(0);
+
+    #[inline(always)]
+    unsafe fn ready<L: Lanes>(codes: L::Bytes) -> L::Bytes {
+        codes
+    }
+
+    #[inline(always)]
+    unsafe fn pairs<L: Lanes>(codes: L::Bytes, x: L::Bytes) -> L::Shorts {
+        // SAFETY: the caller's promise.
+        unsafe { L::pairs_unsigned(codes, x) }
+    }
 
     #[inline(always)]
     unsafe fn dot<L: Lanes>(codes: L::Bytes, x: L::Bytes) -> L::Floats {
@@ -135,6 +205,89 @@ pub(super) trait Blocks {
     unsafe fn codes<L: Lanes>(blocks: Rows, sub: usize) -> L::Bytes;
 }
 
+/// The scales and minima of a block of 256 values as they stand in it: whole numbers, one for every 32 values (8) or 16
+/// (16), times one number for all.
+#[derive(Clone, Copy)]
+pub(super) struct Integers<const N: usize> {
+    scale: [i8; N],
+    min: [i8; N],
+    d: f32,
+    dmin: f32,
+}
+
+/// What the kernels ask of [`Integers`].
+pub(super) trait Whole: Copy {
+    /// The scales, and beyond them zeros.
+    fn scales(&self) -> [i8; 16];
+    /// The minima, and beyond them zeros.
+    fn minima(&self) -> [i8; 16];
+    /// What the scales are times.
+    fn d(&self) -> f32;
+    /// What the minima are times.
+    fn dmin(&self) -> f32;
+}
+
+impl<const N: usize> Integers<N> {
+    #[inline(always)]
+    fn head(self) -> Head<N> {
+        Head {
+            scale: times(self.scale, self.d),
+            min: times(self.min, self.dmin),
+        }
+    }
+}
+
+impl<const N: usize> Whole for Integers<N> {
+    #[inline(always)]
+    fn scales(&self) -> [i8; 16] {
+        padded(self.scale)
+    }
+
+    #[inline(always)]
+    fn minima(&self) -> [i8; 16] {
+        padded(self.min)
+    }
+
+    #[inline(always)]
+    fn d(&self) -> f32 {
+        self.d
+    }
+
+    #[inline(always)]
+    fn dmin(&self) -> f32 {
+        self.dmin
+    }
+}
+
+/// Floats of small integers times `d`.
+#[inline(always)]
+fn times<const N: usize>(codes: [i8; N], d: f32) -> [f32; N] {
+    let mut floats = [0.0; N];
+    for (float, code) in floats.iter_mut().zip(codes) {
+        *float = f32::from(code) * d;
+    }
+    floats
+}
+
+#[inline(always)]
+fn padded<const N: usize>(codes: [i8; N]) -> [i8; 16] {
+    let mut padded = [0; 16];
+    padded[..N].copy_from_slice(&codes);
+    padded
+}
+
+/// A block type of 256 values with whole scales.
+pub(super) trait Supers: Blocks {
+    /// The block's scales.
+    type Whole: Whole;
+
+    /// The scales of a block.
+    ///
+    /// # Safety
+    /// As [`Blocks`].
+    unsafe fn integers<L: Lanes>(block: *const u8) -> Self::Whole;
+}
+
 /// 32 values of two rows, ready to be multiplied.
 pub(super) struct Piece<L: Lanes> {
     /// The codes.
@@ -166,7 +319,7 @@ impl<L: Lanes> Piece<L> {
         // SAFETY: the caller's promise.
         unsafe {
             Piece {
-                codes: W::codes::<L>(blocks, sub),
+                codes: W::Codes::ready::<L>(W::codes::<L>(blocks, sub)),
                 scale: if W::Head::HALVES {
                     L::quarters(a, b)
                 } else {

@@ -9,9 +9,10 @@ use backend_api::{
 };
 
 use super::{
-    columns::column_bytes,
-    kernel::{Kernel, PANEL_ROWS, TILE_ROWS},
-    select::{Selected, Way, select},
+    columns,
+    kernel::{Kernel, PANEL_ROWS, TILE_ROWS, Takes},
+    select::{Selected, Way, select, takes},
+    supers,
 };
 use crate::{
     kernel_set::Kernels,
@@ -82,12 +83,22 @@ pub(super) fn way(ty: Type, exact: bool) -> Way {
     }
 }
 
+/// What columns the kernels for weights of type `ty` may take.
+pub(super) fn may_take(ty: Type, exact: bool) -> impl Iterator<Item = Takes> + Clone {
+    let way = way(ty, exact);
+    let panel = (way == Way::Integer).then_some(takes(ty, Way::Panel));
+    [Some(takes(ty, way)), panel].into_iter().flatten()
+}
+
 /// Where things lie in the workspace. All of it grows with the dims, so that a step's layout fits into that of the
 /// largest step.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
-    /// Bytes of a quantized column; the columns lie at the start, in the order of x's rows.
-    pub column: usize,
+    /// Bytes of a column in blocks; the columns lie at the start, in the order of x's rows.
+    pub blocks: usize,
+    /// Bytes of a column in blocks of 256, and the offset of these columns.
+    pub supers: usize,
+    pub supers_at: usize,
     /// The offset of the columns' numbers, u32, ordered by expert.
     pub order: usize,
     /// The offset of u32 [experts + 2]: where each expert's columns begin among them, where those without one do, and
@@ -98,17 +109,28 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// The layout for x of these dims, for `ids` of these dims into that many experts. None where it overflows.
-    pub fn of(x: [usize; 4], quantized: bool, ids: Option<([usize; 4], usize)>) -> Option<Layout> {
-        let column = if quantized { column_bytes(x[0]) } else { 0 };
-        let order = column.checked_mul(x[1].checked_mul(x[2])?)?;
+    /// The layout for x of these dims, whose columns are asked for as [`Takes`] by kernels, and for `ids` of these dims into
+    /// that many experts. None where it overflows.
+    pub fn of(
+        x: [usize; 4],
+        asked: impl Iterator<Item = Takes> + Clone,
+        ids: Option<([usize; 4], usize)>,
+    ) -> Option<Layout> {
+        let bytes = |takes: Takes, bytes: usize| if asked.clone().any(|t| t == takes) { bytes } else { 0 };
+        let blocks = bytes(Takes::Blocks, columns::column_bytes(x[0]));
+        let supers = bytes(Takes::Supers, supers::column_bytes(x[0]));
+        let count = x[1].checked_mul(x[2])?;
+        let supers_at = blocks.checked_mul(count)?;
+        let order = supers_at.checked_add(supers.checked_mul(count)?)?;
         let (columns, starts) = match ids {
             Some((dims, experts)) => (dims[0].checked_mul(dims[1])?, experts.checked_add(2)?),
             None => (0, 0),
         };
         let starts_at = order.checked_add(columns.checked_mul(4)?)?;
         Some(Layout {
-            column,
+            blocks,
+            supers,
+            supers_at,
             order,
             starts: starts_at,
             bytes: starts_at.checked_add(starts.checked_mul(4)?)?,
@@ -135,8 +157,6 @@ pub(super) struct Part<'a> {
     pub kernel: Kernel,
     /// What multiplies it with many columns, if they are many.
     pub panel: Option<Kernel>,
-    /// How.
-    pub way: Way,
     /// The output's row that its first one gives.
     pub first: usize,
 }
@@ -197,7 +217,6 @@ impl<'a> Job<'a> {
                     bias: b.and_then(|b| operands.optional(b)),
                     kernel,
                     panel,
-                    way,
                     first,
                 });
                 first += weights.dims()[1];
@@ -205,7 +224,13 @@ impl<'a> Job<'a> {
         }
         let x = operands.input(0);
         let ids = roles.ids.map(|i| operands.input(i));
-        let quantized = parts.iter().flatten().any(|p| p.way == Way::Integer);
+        let panels = parts.iter().flatten().all(|part| part.panel.is_some());
+        // experts may have few columns each
+        let few = !panels || ids.is_some();
+        let asked = parts.iter().flatten().flat_map(move |part| {
+            let kernels = [few.then_some(part.kernel), part.panel.filter(|_| panels)];
+            kernels.into_iter().flatten().map(|kernel| kernel.takes)
+        });
         let experts = parts[0]?.weights.dims()[2];
         Some(Job {
             x,
@@ -215,8 +240,8 @@ impl<'a> Job<'a> {
             output: operands.output(),
             kernels: context.kernels,
             selected,
-            panels: parts.iter().flatten().all(|part| part.panel.is_some()),
-            layout: Layout::of(x.dims(), quantized, ids.map(|ids| (ids.dims(), experts)))?,
+            panels,
+            layout: Layout::of(x.dims(), asked, ids.map(|ids| (ids.dims(), experts)))?,
             parts,
         })
     }

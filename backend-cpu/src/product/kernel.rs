@@ -43,7 +43,7 @@ impl Weights {
 }
 
 /// Writes the products of the rows with the columns to a tile `[stride, columns]`: W·x for each, in an order of summation
-/// that depends on K alone. Columns are f32 values, or as [`super::columns`] lays them out.
+/// that depends on K alone. Columns lie as [`Takes`] says.
 ///
 /// # Safety
 /// The processor has the features of the kernel's set; rows and columns are whole, and no more than a tile has.
@@ -58,6 +58,19 @@ pub(super) struct Kernel {
     pub rows: usize,
     /// Its set, an index into [`super::select::SETS`].
     pub set: usize,
+    /// What columns it takes.
+    pub takes: Takes,
+}
+
+/// How columns lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// As f32.
+    Plain,
+    /// Quantized by [`super::columns`].
+    Blocks,
+    /// Quantized by [`super::supers`].
+    Supers,
 }
 
 /// A way to multiply: what a tile's loops leave open.

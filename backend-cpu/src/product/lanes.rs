@@ -36,6 +36,10 @@ pub(super) trait Lanes {
     type Bytes: Copy;
     /// Two rows of 8 sums, or 16 values.
     type Floats: Copy;
+    /// Two rows of 16 products, or of factors of them.
+    type Shorts: Copy;
+    /// Two rows of 8 whole sums.
+    type Ints: Copy;
 
     /// Asks for the cache line at an address, which need not be readable.
     fn prefetch(_at: *const u8) {}
@@ -90,6 +94,24 @@ pub(super) trait Lanes {
     unsafe fn lookup(table: &[i8; 16], v: Self::Bytes) -> Self::Bytes;
     /// Stores 64 bytes.
     unsafe fn store_bytes(to: *mut u8, v: Self::Bytes);
+    /// Sixteen whole zeros.
+    unsafe fn no_ints() -> Self::Ints;
+    /// 16 shorts of each row.
+    unsafe fn shorts(rows: [*const i16; 2]) -> Self::Shorts;
+    /// 16 bytes of each row.
+    unsafe fn widened(rows: [[i8; 16]; 2]) -> Self::Shorts;
+    /// a times `b`.
+    unsafe fn times(a: Self::Shorts, b: i16) -> Self::Shorts;
+    /// Entry `group` < 8 of each row, sixteen times; with `halves`, entries 2·group and the one after it, eight times each.
+    unsafe fn spread(rows: Self::Shorts, group: usize, halves: bool) -> Self::Shorts;
+    /// Sums of two products of the same 16 codes, for w from 0 to 127 and x from −127 to 127.
+    unsafe fn pairs_unsigned(w: Self::Bytes, x: Self::Bytes) -> Self::Shorts;
+    /// The same, for w from −127.
+    unsafe fn pairs_signed(w: Self::Bytes, x: Self::Bytes) -> Self::Shorts;
+    /// sums + a·b, two neighbours to a sum.
+    unsafe fn add_products(sums: Self::Ints, a: Self::Shorts, b: Self::Shorts) -> Self::Ints;
+    /// As floats.
+    unsafe fn floats(sums: Self::Ints) -> Self::Floats;
     /// Sums over 4 neighbours of w·x, for w from 0 to 127 and x from −127 to 127.
     unsafe fn dot_unsigned(w: Self::Bytes, x: Self::Bytes) -> Self::Floats;
     /// Sums over 4 neighbours of w·x, for w from −128 and x from −127.

@@ -2,7 +2,8 @@
 //!
 //! [`kernel`] says what a kernel is: the product of a tile of 8 rows with up to 32 columns. There are two ways to make
 //! one: [`integer`], for block types, over activations quantized by [`columns`]; and [`exact`], in f32, for plain types
-//! and where the graph asks for precision. [`panel`] does what [`integer`] does for many columns at once. Both are written once over [`lanes`], the operations of an instruction set,
+//! and where the graph asks for precision. [`panel`] does what [`integer`] does for many columns at once,
+//! [`supers`] for few columns and blocks of 256 values. Both are written once over [`lanes`], the operations of an instruction set,
 //! and [`blocks`], the unpacking of a type; [`select`] instantiates them. [`job`] puts a node's operands in their places,
 //! [`run`](run()) divides it among the threads, and [`calls`] counts what was called.
 
@@ -18,6 +19,7 @@ mod lanes;
 mod panel;
 mod run;
 mod select;
+mod supers;
 #[cfg(test)]
 mod tests;
 
@@ -55,13 +57,14 @@ pub fn workspace(operation: Operation, graph: &Graph<'_>, node: &Node) -> Result
     let dims = |t: &Tensor| t.dims.map(|d| d as usize);
     let exact = node.params[word::product::PRECISION] != 0;
     let weights = || roles.weights.iter().filter_map(|(w, _)| tensor(*w));
-    let quantized = weights().any(|w| w.kind().is_some_and(|ty| job::way(ty, exact) == select::Way::Integer));
+    let types = weights().filter_map(Tensor::kind);
+    let asked: Vec<_> = types.flat_map(|ty| job::may_take(ty, exact)).collect();
     let experts = weights().next().ok_or_else(missing)?.dims[2] as usize;
     let ids = match roles.ids {
         Some(ids) => Some((dims(tensor(ids).ok_or_else(missing)?), experts)),
         None => None,
     };
-    let layout = job::Layout::of(dims(tensor(0).ok_or_else(missing)?), quantized, ids);
+    let layout = job::Layout::of(dims(tensor(0).ok_or_else(missing)?), asked.iter().copied(), ids);
     let too_large = || BackendError::unsupported(format!("{}: its columns exceed the memory", operation.name()));
     Ok(layout.ok_or_else(too_large)?.bytes as u64)
 }

@@ -105,16 +105,19 @@ unsafe fn unpack<W: Blocks>(weights: &Weights, first: usize, count: usize, chunk
     }
 }
 
-/// Codes from 0 on: signed ones have 128 added.
+/// What is taken off codes from 0 on: signed ones have 128 added.
+#[inline(always)]
+fn offset<W: Blocks>() -> u8 {
+    W::Codes::OFFSET.unwrap_or(128)
+}
+
+/// Codes from 0 on.
 #[inline(always)]
 unsafe fn unsigned<W: Blocks>(codes: __m512i) -> __m512i {
-    // SAFETY: the caller has AVX-512.
-    unsafe {
-        if W::Codes::MINIMA {
-            codes
-        } else {
-            _mm512_xor_si512(codes, _mm512_set1_epi8(-128))
-        }
+    match W::Codes::OFFSET {
+        Some(_) => codes,
+        // SAFETY: the caller has AVX-512.
+        None => unsafe { _mm512_xor_si512(codes, _mm512_set1_epi8(-128)) },
     }
 }
 
@@ -124,11 +127,7 @@ fn set_scales<W: Blocks>(chunk: &mut Chunk, sub: usize, lane: usize, head: &W::H
     let (scale, min) = (head.scale(from), head.min(from));
     let halves = if W::Head::HALVES { 2 } else { 1 };
     for half in 0..halves {
-        let less = if W::Codes::MINIMA {
-            min[half]
-        } else {
-            128.0 * scale[half]
-        };
+        let less = min[half] + f32::from(offset::<W>()) * scale[half];
         chunk.scales[halves * sub + half][lane] = scale[half];
         chunk.minima[halves * sub + half][lane] = 4.0 * less;
     }

@@ -4,8 +4,7 @@ use std::ops::Range;
 
 use super::{
     job::{Job, Part},
-    kernel::{Kernel, PANEL_COLUMNS, PANEL_ROWS, TILE_COLUMNS, TILE_ROWS, Weights},
-    select::Way,
+    kernel::{Kernel, PANEL_COLUMNS, PANEL_ROWS, TILE_COLUMNS, TILE_ROWS, Takes, Weights},
 };
 use crate::{
     ops::gate_by,
@@ -26,7 +25,8 @@ const LEAST_IN_PANEL: usize = 8;
 struct Columns<const N: usize> {
     count: usize,
     plain: [*const u8; N],
-    quantized: [*const u8; N],
+    blocks: [*const u8; N],
+    supers: [*const u8; N],
     /// Where their results go among the output's rows.
     places: [[usize; 3]; N],
 }
@@ -57,18 +57,26 @@ impl Job<'_> {
 
     /// Quantizes x where a kernel asks for it.
     fn quantize(&self, context: &Context<'_>) {
-        let (columns, column) = (self.x.rows(), self.layout.column);
-        if column == 0 {
+        let (columns, layout) = (self.x.rows(), self.layout);
+        if layout.blocks + layout.supers == 0 {
             return;
         }
         let useful = self.x.values().div_ceil(VALUES_A_THREAD);
         let parts = useful.min(context.pool.threads()).min(columns);
         context.pool.run(parts, &|part| {
             for i in columns * part / parts..columns * (part + 1) / parts {
-                let to = context.workspace.part::<u8>(column * i, column);
+                let x = self.x.row(self.x.row_index(i));
+                let part = |start, bytes| context.workspace.part::<u8>(start + bytes * i, bytes);
                 // SAFETY: the column's bytes, a multiple of 64 from an aligned start, belong to this part alone, and
                 // the kernels were selected for this machine.
-                unsafe { self.selected.quantize(self.x.row(self.x.row_index(i)), to) };
+                unsafe {
+                    if layout.blocks > 0 {
+                        self.selected.quantize(x, part(0, layout.blocks));
+                    }
+                    if layout.supers > 0 {
+                        self.selected.quantize_supers(x, part(layout.supers_at, layout.supers));
+                    }
+                }
             }
         });
     }
@@ -169,7 +177,8 @@ impl Job<'_> {
         let mut columns = Columns {
             count: 0,
             plain: [std::ptr::null(); N],
-            quantized: [std::ptr::null(); N],
+            blocks: [std::ptr::null(); N],
+            supers: [std::ptr::null(); N],
             places: [[0; 3]; N],
         };
         // Experts may share one row of x a token.
@@ -177,8 +186,12 @@ impl Job<'_> {
         for number in numbers {
             let (i, row) = (columns.count, number / shared);
             columns.plain[i] = self.x.row_ptr(self.x.row_index(row));
-            if self.layout.column > 0 {
-                columns.quantized[i] = workspace.part(self.layout.column * row, self.layout.column);
+            let layout = &self.layout;
+            if layout.blocks > 0 {
+                columns.blocks[i] = workspace.part(layout.blocks * row, layout.blocks);
+            }
+            if layout.supers > 0 {
+                columns.supers[i] = workspace.part(layout.supers_at + layout.supers * row, layout.supers);
             }
             columns.places[i] = self.output.row_index(number);
             columns.count += 1;
@@ -252,9 +265,10 @@ fn call<const R: usize, const N: usize>(
     columns: &Columns<N>,
     tile: &mut [[f32; R]; N],
 ) {
-    let pointers = match part.way {
-        Way::Exact => &columns.plain,
-        Way::Integer | Way::Panel => &columns.quantized,
+    let pointers = match kernel.takes {
+        Takes::Plain => &columns.plain,
+        Takes::Blocks => &columns.blocks,
+        Takes::Supers => &columns.supers,
     };
     let tile = tile[..columns.count].as_flattened_mut();
     for first in rows.clone().step_by(kernel.rows) {

@@ -4,7 +4,7 @@ use backend_api::types::Type;
 
 #[cfg(target_arch = "x86_64")]
 use super::panel;
-use super::{blocks::*, columns, exact, integer, kernel::*, lanes};
+use super::{blocks::*, columns, exact, integer, kernel::*, lanes, supers};
 use crate::kernel_set::{KernelSet, Kernels};
 
 /// How a product is computed.
@@ -62,12 +62,32 @@ macro_rules! integer_kernels {
                 unsafe { columns::quantize(x, to) }
             }
 
+            $(#[$feature])?
+            unsafe fn supers<W: Supers>(weights: &Weights, columns: &[*const u8], tile: &mut [f32], stride: usize) {
+                // SAFETY: the caller's promise, and the features are enabled.
+                unsafe { supers::product::<$lanes, W, $columns>(weights, columns, tile, stride) }
+            }
+
+            $(#[$feature])?
+            pub(super) unsafe fn quantize_supers(x: &[f32], to: *mut u8) {
+                // SAFETY: the caller's promise.
+                unsafe { supers::quantize(x, to) }
+            }
+
             fn of<W: Blocks>() -> Product {
                 product::<W>
             }
 
             pub(super) fn kernel(ty: Type) -> Option<Product> {
-                for_blocks!(ty, of)
+                match ty {
+                    Type::Q2_K => Some(supers::<Q2_K>),
+                    Type::Q3_K => Some(supers::<Q3_K>),
+                    Type::Q4_K => Some(supers::<Q4_K>),
+                    Type::Q5_K => Some(supers::<Q5_K>),
+                    Type::Q6_K => Some(supers::<Q6_K>),
+                    Type::IQ4_XS => Some(supers::<IQ4_XS>),
+                    _ => for_blocks!(ty, of),
+                }
             }
         }
     };
@@ -158,6 +178,7 @@ pub(super) struct Selected {
     integer: (Choice, usize),
     panel: (Choice, usize),
     quantize: unsafe fn(&[f32], *mut u8),
+    quantize_supers: unsafe fn(&[f32], *mut u8),
 }
 
 impl Selected {
@@ -166,6 +187,7 @@ impl Selected {
         integer: (scalar::kernel, 0),
         panel: (|_| None, 0),
         quantize: scalar::quantize,
+        quantize_supers: scalar::quantize_supers,
     };
 
     /// The kernel for weights of this type; none where they are no weights, or where there is none of this way.
@@ -179,6 +201,7 @@ impl Selected {
             product: choice(ty)?,
             rows,
             set,
+            takes: takes(ty, way),
         })
     }
 
@@ -190,6 +213,24 @@ impl Selected {
         // SAFETY: the caller's promise.
         unsafe { (self.quantize)(x, to) }
     }
+
+    /// Quantizes a column; see [`supers::quantize`].
+    ///
+    /// # Safety
+    /// As there; the kernels were selected for this machine.
+    pub unsafe fn quantize_supers(&self, x: &[f32], to: *mut u8) {
+        // SAFETY: the caller's promise.
+        unsafe { (self.quantize_supers)(x, to) }
+    }
+}
+
+/// What columns the kernels for a type take.
+pub(super) fn takes(ty: Type, way: Way) -> Takes {
+    match way {
+        Way::Exact => Takes::Plain,
+        Way::Integer if ty.block_values() == 256 => Takes::Supers,
+        Way::Integer | Way::Panel => Takes::Blocks,
+    }
 }
 
 /// The kernels for what the machine was found to have.
@@ -200,6 +241,7 @@ pub(super) fn select(kernels: Kernels) -> Selected {
         integer: (avx512::kernel, 2),
         panel: (|_| None, 0),
         quantize: avx512::quantize,
+        quantize_supers: avx512::quantize_supers,
     };
     match (kernels.set(), kernels.vnni()) {
         (KernelSet::Scalar, _) => Selected::SCALAR,
@@ -208,12 +250,14 @@ pub(super) fn select(kernels: Kernels) -> Selected {
             integer: (avx2::kernel, 1),
             panel: (|_| None, 0),
             quantize: avx2::quantize,
+            quantize_supers: avx2::quantize_supers,
         },
         (KernelSet::Avx512, false) => avx512,
         (KernelSet::Avx512, true) => Selected {
             integer: (avx512vnni::kernel, 3),
             panel: (panels::kernel, 3),
             quantize: avx512vnni::quantize,
+            quantize_supers: avx512vnni::quantize_supers,
             ..avx512
         },
     }

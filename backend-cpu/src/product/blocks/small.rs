@@ -5,7 +5,7 @@
 
 use backend_api::decode::{IQ4_VALUES, MXFP4_DOUBLED};
 
-use super::{Blocks, Head, Signed, Unsigned, f16, word};
+use super::{Blocks, Head, Shifted, Signed, Unsigned, f16, word};
 use crate::product::lanes::{Lanes, Rows, at};
 
 /// Declares a type of 32 values with one head.
@@ -34,9 +34,9 @@ macro_rules! block {
 }
 
 block!(Q8_0, 34, Signed, L, head(b) scale::<L>(b), codes(r) L::load32(at(r, 2)));
-block!(Q4_0, 18, Signed, L, head(b) scale::<L>(b), codes(r) L::sub(L::nibbles16(at(r, 2)), 8));
+block!(Q4_0, 18, Shifted<8>, L, head(b) scale::<L>(b), codes(r) L::nibbles16(at(r, 2)));
 block!(Q4_1, 20, Unsigned, L, head(b) scale_and_min::<L>(b), codes(r) L::nibbles16(at(r, 4)));
-block!(Q5_0, 22, Signed, L, head(b) scale::<L>(b), codes(r) L::sub(five_bits::<L>(at(r, 2)), 16));
+block!(Q5_0, 22, Shifted<16>, L, head(b) scale::<L>(b), codes(r) five_bits::<L>(at(r, 2)));
 block!(Q5_1, 24, Unsigned, L, head(b) scale_and_min::<L>(b), codes(r) five_bits::<L>(at(r, 4)));
 block!(IQ4_NL, 18, Signed, L, head(b) scale::<L>(b), codes(r) L::lookup(&IQ4_VALUES, L::nibbles16(at(r, 2))));
 block!(MXFP4, 17, Signed, L, head(b) Head::scales([half_e8m0(*b)]), codes(r) L::lookup(&MXFP4_DOUBLED, L::nibbles16(at(r, 1))));

@@ -35,11 +35,27 @@ unsafe fn dot(w: __m256i, x: __m256i) -> __m256 {
     unsafe { _mm256_cvtepi32_ps(_mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1))) }
 }
 
+/// The low 128 bits, twice.
+#[inline(always)]
+unsafe fn permuted_low(v: __m256i) -> __m256i {
+    // SAFETY: callers have AVX2.
+    unsafe { _mm256_permute4x64_epi64::<0x44>(v) }
+}
+
+/// The high 128 bits, twice.
+#[inline(always)]
+unsafe fn permuted_high(v: __m256i) -> __m256i {
+    // SAFETY: callers have AVX2.
+    unsafe { _mm256_permute4x64_epi64::<0xee>(v) }
+}
+
 // SAFETY of the intrinsics and reads: the trait's contract gives the features and the bytes.
 #[allow(unsafe_op_in_unsafe_fn)]
 impl Lanes for Avx2 {
     type Bytes = [__m256i; 2];
     type Floats = [__m256; 2];
+    type Shorts = [__m256i; 2];
+    type Ints = [__m256i; 2];
 
     #[inline(always)]
     fn prefetch(at: *const u8) {
@@ -192,6 +208,67 @@ impl Lanes for Avx2 {
     unsafe fn store_bytes(to: *mut u8, v: [__m256i; 2]) {
         _mm256_storeu_si256(to.cast(), v[0]);
         _mm256_storeu_si256(to.add(32).cast(), v[1]);
+    }
+
+    #[inline(always)]
+    unsafe fn no_ints() -> [__m256i; 2] {
+        [_mm256_setzero_si256(); 2]
+    }
+
+    #[inline(always)]
+    unsafe fn shorts(rows: [*const i16; 2]) -> [__m256i; 2] {
+        rows.map(|row| _mm256_loadu_si256(row.cast()))
+    }
+
+    #[inline(always)]
+    unsafe fn widened(rows: [[i8; 16]; 2]) -> [__m256i; 2] {
+        rows.each_ref()
+            .map(|row| _mm256_cvtepi8_epi16(_mm_loadu_si128(row.as_ptr().cast())))
+    }
+
+    #[inline(always)]
+    unsafe fn times(a: [__m256i; 2], b: i16) -> [__m256i; 2] {
+        both!(_mm256_mullo_epi16(a, [_mm256_set1_epi16(b); 2]))
+    }
+
+    #[inline(always)]
+    unsafe fn spread(rows: [__m256i; 2], group: usize, halves: bool) -> [__m256i; 2] {
+        // entries 0 to 7 of 8 groups, or those of four groups of two, in both halves of a register
+        let quarter = if halves && group >= 4 {
+            both!(permuted_high(rows))
+        } else {
+            both!(permuted_low(rows))
+        };
+        let [first, second] = if halves { [2 * group, 2 * group + 1] } else { [group; 2] };
+        let pair = |entry: usize| {
+            let byte = 2 * (entry as i16 % 8);
+            _mm_set1_epi16(byte | (byte + 1) << 8)
+        };
+        let order = _mm256_set_m128i(pair(second), pair(first));
+        both!(_mm256_shuffle_epi8(quarter, [order; 2]))
+    }
+
+    #[inline(always)]
+    unsafe fn pairs_unsigned(w: [__m256i; 2], x: [__m256i; 2]) -> [__m256i; 2] {
+        both!(_mm256_maddubs_epi16(w, x))
+    }
+
+    #[inline(always)]
+    unsafe fn pairs_signed(w: [__m256i; 2], x: [__m256i; 2]) -> [__m256i; 2] {
+        let magnitude = both!(_mm256_abs_epi8(w));
+        let x = both!(_mm256_sign_epi8(x, w));
+        both!(_mm256_maddubs_epi16(magnitude, x))
+    }
+
+    #[inline(always)]
+    unsafe fn add_products(sums: [__m256i; 2], a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
+        let products = both!(_mm256_madd_epi16(a, b));
+        both!(_mm256_add_epi32(sums, products))
+    }
+
+    #[inline(always)]
+    unsafe fn floats(sums: [__m256i; 2]) -> [__m256; 2] {
+        both!(_mm256_cvtepi32_ps(sums))
     }
 
     #[inline(always)]

@@ -10,6 +10,22 @@ pub(in super::super) struct Avx512<const VNNI: bool>;
 /// The lanes of the second row.
 const SECOND: __mmask16 = 0xff00;
 
+/// Where [`Lanes::spread`] takes the shorts of each group from: one for 32 codes, or one for 16.
+static WHOLES: [[u16; 32]; 8] = orders(false);
+static HALVES: [[u16; 32]; 8] = orders(true);
+
+const fn orders(halves: bool) -> [[u16; 32]; 8] {
+    let mut orders = [[0; 32]; 8];
+    let mut i = 0;
+    while i < 8 * 32 {
+        let (group, lane) = (i / 32, i % 32);
+        let entry = if halves { 2 * group + lane % 16 / 8 } else { group };
+        orders[group][lane] = (lane / 16 * 16 + entry) as u16;
+        i += 1;
+    }
+    orders
+}
+
 #[inline(always)]
 unsafe fn sum(v: __m256) -> f32 {
     // SAFETY: callers have AVX-512.
@@ -31,6 +47,8 @@ unsafe fn pair_bits(a: [f32; 2]) -> __m128d {
 impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     type Bytes = __m512i;
     type Floats = __m512;
+    type Shorts = __m512i;
+    type Ints = __m512i;
 
     #[inline(always)]
     fn prefetch(at: *const u8) {
@@ -171,6 +189,59 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     #[inline(always)]
     unsafe fn store_bytes(to: *mut u8, v: __m512i) {
         _mm512_storeu_si512(to.cast(), v);
+    }
+
+    #[inline(always)]
+    unsafe fn no_ints() -> __m512i {
+        _mm512_setzero_si512()
+    }
+
+    #[inline(always)]
+    unsafe fn shorts(rows: [*const i16; 2]) -> __m512i {
+        Self::load32(rows.map(|row| row.cast()))
+    }
+
+    #[inline(always)]
+    unsafe fn widened(rows: [[i8; 16]; 2]) -> __m512i {
+        let [a, b] = rows.each_ref().map(|row| _mm_loadu_si128(row.as_ptr().cast()));
+        _mm512_cvtepi8_epi16(_mm256_set_m128i(b, a))
+    }
+
+    #[inline(always)]
+    unsafe fn times(a: __m512i, b: i16) -> __m512i {
+        _mm512_mullo_epi16(a, _mm512_set1_epi16(b))
+    }
+
+    #[inline(always)]
+    unsafe fn spread(rows: __m512i, group: usize, halves: bool) -> __m512i {
+        let order = if halves { &HALVES[group % 8] } else { &WHOLES[group % 8] };
+        _mm512_permutexvar_epi16(_mm512_loadu_si512(order.as_ptr().cast()), rows)
+    }
+
+    #[inline(always)]
+    unsafe fn pairs_unsigned(w: __m512i, x: __m512i) -> __m512i {
+        _mm512_maddubs_epi16(w, x)
+    }
+
+    #[inline(always)]
+    unsafe fn pairs_signed(w: __m512i, x: __m512i) -> __m512i {
+        let negative = _mm512_movepi8_mask(w);
+        let x = _mm512_mask_sub_epi8(x, negative, _mm512_setzero_si512(), x);
+        _mm512_maddubs_epi16(_mm512_abs_epi8(w), x)
+    }
+
+    #[inline(always)]
+    unsafe fn add_products(sums: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        if VNNI {
+            _mm512_dpwssd_epi32(sums, a, b)
+        } else {
+            _mm512_add_epi32(sums, _mm512_madd_epi16(a, b))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn floats(sums: __m512i) -> __m512 {
+        _mm512_cvtepi32_ps(sums)
     }
 
     #[inline(always)]

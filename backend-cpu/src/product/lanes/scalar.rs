@@ -25,6 +25,20 @@ macro_rules! dot16 {
     }};
 }
 
+/// Sums of two products of 8 bits, for four times 16 codes.
+macro_rules! pairs {
+    ($w:expr, $x:expr, $code:ty) => {{
+        let mut out = [0; 32];
+        let quarters = $w.as_chunks::<16>().0.iter().zip($x.as_chunks::<16>().0);
+        for (out, (w, x)) in out.as_chunks_mut::<8>().0.iter_mut().zip(quarters) {
+            let low = each!(0; 8, i => i16::from(w[i] as $code) * i16::from(x[i] as i8));
+            let high = each!(0; 8, i => i16::from(w[i + 8] as $code) * i16::from(x[i + 8] as i8));
+            *out = each!(0; 8, i => low[i] + high[i]);
+        }
+        out
+    }};
+}
+
 /// The sums of four times 16 codes.
 macro_rules! dot {
     ($w:expr, $x:expr, $code:ty) => {{
@@ -45,6 +59,8 @@ pub(in super::super) struct Scalar;
 impl Lanes for Scalar {
     type Bytes = [u8; 64];
     type Floats = [f32; 16];
+    type Shorts = [i16; 32];
+    type Ints = [i32; 16];
 
     #[inline(always)]
     unsafe fn zero() -> [f32; 16] {
@@ -186,6 +202,54 @@ impl Lanes for Scalar {
     #[inline(always)]
     unsafe fn store_bytes(to: *mut u8, v: [u8; 64]) {
         to.cast::<[u8; 64]>().write_unaligned(v);
+    }
+
+    #[inline(always)]
+    unsafe fn no_ints() -> [i32; 16] {
+        [0; 16]
+    }
+
+    #[inline(always)]
+    unsafe fn shorts(rows: [*const i16; 2]) -> [i16; 32] {
+        let rows = rows.map(|row| row.cast::<[i16; 16]>().read_unaligned());
+        each!(0; 32, i => rows[i / 16][i % 16])
+    }
+
+    #[inline(always)]
+    unsafe fn widened(rows: [[i8; 16]; 2]) -> [i16; 32] {
+        each!(0; 32, i => i16::from(rows[i / 16][i % 16]))
+    }
+
+    #[inline(always)]
+    unsafe fn times(a: [i16; 32], b: i16) -> [i16; 32] {
+        each!(0; 32, i => a[i].wrapping_mul(b))
+    }
+
+    #[inline(always)]
+    unsafe fn spread(rows: [i16; 32], group: usize, halves: bool) -> [i16; 32] {
+        let [first, second] = if halves { [2 * group, 2 * group + 1] } else { [group; 2] };
+        each!(0; 32, i => rows[i / 16 * 16 + if i % 16 < 8 { first } else { second }])
+    }
+
+    #[inline(always)]
+    unsafe fn pairs_unsigned(w: [u8; 64], x: [u8; 64]) -> [i16; 32] {
+        pairs!(w, x, u8)
+    }
+
+    #[inline(always)]
+    unsafe fn pairs_signed(w: [u8; 64], x: [u8; 64]) -> [i16; 32] {
+        pairs!(w, x, i8)
+    }
+
+    #[inline(always)]
+    unsafe fn add_products(sums: [i32; 16], a: [i16; 32], b: [i16; 32]) -> [i32; 16] {
+        let products = each!(0; 32, i => i32::from(a[i]) * i32::from(b[i]));
+        each!(0; 16, i => sums[i] + products[i / 8 * 16 + i % 8] + products[i / 8 * 16 + i % 8 + 8])
+    }
+
+    #[inline(always)]
+    unsafe fn floats(sums: [i32; 16]) -> [f32; 16] {
+        each!(0.0; 16, i => sums[i] as f32)
     }
 
     #[inline(always)]

@@ -1,0 +1,186 @@
+//! Products of blocks of 256 values with few columns, in whole numbers up to the end of each block.
+//!
+//! Such blocks have whole scales, so that sums of scaled products stay whole too, where the column has one scale for as
+//! many values: two instructions for 64 weights.
+
+use super::{
+    blocks::{Coding, Groups, Supers, Whole},
+    kernel::{TILE_COLUMNS, Weights, place},
+    lanes::{Lanes, Rows, at},
+};
+
+/// 256 values of a column.
+#[repr(C, align(64))]
+pub(super) struct Super {
+    codes: [i8; 256],
+    /// The sum of each 32 codes.
+    sums: [i16; 8],
+    /// What codes are times.
+    scale: f32,
+    reserved: [i16; 6],
+    /// The sum of each 16 codes.
+    half_sums: [i16; 16],
+}
+
+/// Values that a scale serves.
+const VALUES: usize = 256;
+/// As for blocks of 32.
+const TINY: f32 = 1e-30;
+
+/// Bytes of a column of `values` values, a multiple of 256.
+pub(super) const fn column_bytes(values: usize) -> usize {
+    values / VALUES * size_of::<Super>()
+}
+
+/// Quantizes a column of K values, K a multiple of 256, to [`column_bytes`] bytes.
+///
+/// # Safety
+/// `to` has that many bytes, aligned to 64.
+#[inline(always)]
+pub(super) unsafe fn quantize(x: &[f32], to: *mut u8) {
+    for (i, block) in x.as_chunks::<VALUES>().0.iter().enumerate() {
+        // SAFETY: block i lies in the column.
+        unsafe { to.cast::<Super>().add(i).write(Super::of(block)) };
+    }
+}
+
+impl Super {
+    #[inline(always)]
+    fn of(x: &[f32; VALUES]) -> Super {
+        // 1.5·2^23: adding it leaves the nearest whole number in the low bits.
+        const MAGIC: f32 = 12_582_912.0;
+        let magnitude = |x: &f32| x.to_bits() & (u32::MAX >> 1);
+        let largest = f32::from_bits(x.iter().map(magnitude).fold(0, u32::max));
+        let (scale, inverse) = if largest < TINY {
+            (0.0, 0.0)
+        } else {
+            (largest / 127.0, 127.0 / largest)
+        };
+        let mut codes = [0; VALUES];
+        for (code, x) in codes.iter_mut().zip(x) {
+            *code = (x * inverse + MAGIC).to_bits() as i8;
+        }
+        let mut half_sums = [0; 16];
+        for (sum, codes) in half_sums.iter_mut().zip(codes.as_chunks::<16>().0) {
+            *sum = codes.iter().map(|&code| i16::from(code)).sum();
+        }
+        Super {
+            codes,
+            sums: std::array::from_fn(|i| half_sums[2 * i] + half_sums[2 * i + 1]),
+            scale,
+            reserved: [0; 6],
+            half_sums,
+        }
+    }
+}
+
+/// A [`super::kernel::Product`] over columns of [`Super`]s; up to `N` columns share what is unpacked.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(super) unsafe fn product<L: Lanes, W: Supers, const N: usize>(
+    weights: &Weights,
+    columns: &[*const u8],
+    tile: &mut [f32],
+    stride: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match columns.len() {
+            1 => groups::<L, W, 1>(weights, columns, tile, stride),
+            2 => groups::<L, W, 2>(weights, columns, tile, stride),
+            _ => groups::<L, W, N>(weights, columns, tile, stride),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn groups<L: Lanes, W: Supers, const N: usize>(
+    weights: &Weights,
+    columns: &[*const u8],
+    tile: &mut [f32],
+    stride: usize,
+) {
+    const { assert!(N <= TILE_COLUMNS && W::VALUES == VALUES) };
+    for pair in 0..weights.pairs() {
+        let rows = weights.pair(pair);
+        for (i, group) in columns.chunks(N).enumerate() {
+            let mut from = [group[0].cast::<Super>(); N];
+            for (from, column) in from.iter_mut().zip(group) {
+                *from = column.cast();
+            }
+            // SAFETY: the caller's promise: each block lies in the rows and in the columns.
+            unsafe {
+                let mut sums = [L::zero(); N];
+                for block in 0..weights.values / VALUES {
+                    let blocks = at(rows, block * W::BYTES);
+                    prefetch::<L, W>(blocks, weights.stride);
+                    add::<L, W, N>(blocks, &from.map(|column| column.add(block)), &mut sums);
+                }
+                for (c, sums) in sums.iter().enumerate().take(group.len()) {
+                    place(tile, (i * N + c) * stride, pair, weights.rows, L::row_sums(*sums));
+                }
+            }
+        }
+    }
+}
+
+/// Asks for the blocks two rows further on.
+#[inline(always)]
+fn prefetch<L: Lanes, W: Supers>(blocks: Rows, stride: usize) {
+    for block in blocks {
+        let later = block.wrapping_add(stride.wrapping_mul(2));
+        for line in (0..W::BYTES).step_by(64) {
+            L::prefetch(later.wrapping_add(line));
+        }
+    }
+}
+
+/// Adds the products of a block of each row with a block of each column.
+#[inline(always)]
+unsafe fn add<L: Lanes, W: Supers, const N: usize>(
+    blocks: Rows,
+    columns: &[*const Super; N],
+    sums: &mut [L::Floats; N],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let whole = blocks.map(|block| W::integers::<L>(block));
+        let scales = L::widened(whole.map(|whole| whole.scales()));
+        let mut products = [L::no_ints(); N];
+        for sub in 0..VALUES / 32 {
+            let codes = W::codes::<L>(blocks, sub);
+            let scale = L::spread(scales, sub, W::Head::HALVES);
+            for (products, column) in products.iter_mut().zip(columns) {
+                let x = L::both((&raw const (**column).codes).cast::<u8>().add(32 * sub));
+                *products = L::add_products(*products, W::Codes::pairs::<L>(codes, x), scale);
+            }
+        }
+        let offset = i16::from(W::Codes::OFFSET.unwrap_or(0));
+        let less = L::times(scales, -offset);
+        let minima = L::widened(whole.map(|whole| whole.minima()));
+        let (d, dmin) = (
+            L::pair(whole[0].d(), whole[1].d()),
+            L::pair(whole[0].dmin(), whole[1].dmin()),
+        );
+        for ((sums, mut products), column) in sums.iter_mut().zip(products).zip(columns) {
+            let group_sums = if W::Head::HALVES {
+                (&raw const (**column).half_sums).cast::<i16>()
+            } else {
+                // eight sums, and eight shorts that meet zeros
+                (&raw const (**column).sums).cast::<i16>()
+            };
+            let group_sums = L::shorts([group_sums; 2]);
+            if offset > 0 {
+                products = L::add_products(products, less, group_sums);
+            }
+            let scale = L::splat((**column).scale);
+            *sums = L::fma(L::floats(products), L::mul(d, scale), *sums);
+            if W::Codes::MINIMA {
+                let products = L::add_products(L::no_ints(), minima, group_sums);
+                *sums = L::fnma(L::floats(products), L::mul(dmin, scale), *sums);
+            }
+        }
+    }
+}
