@@ -4,10 +4,11 @@ mod pseudo;
 
 use std::{fs, path::Path};
 
+use models::gguf::{Array, Gguf, GgufWriter, Strings, Value as Metadata};
 use pseudo::{CTRL_C, CTRL_D, Terminal, UP};
 use serde_json::Value;
 use tempfile::TempDir;
-use tests::{command, json};
+use tests::{Fixture, command, json};
 
 const WIDE: u16 = 120;
 /// Nothing is left to chance, and answers are short.
@@ -255,6 +256,56 @@ fn parameters_and_the_system_message_are_set_and_shown() {
     assert!(complaint.contains("hint: start again with --ctx-size"), "{complaint}");
     let complaint = text(&terminal.enter("/set think"));
     assert!(complaint.contains("does not support thinking"), "{complaint}");
+}
+
+/// A copy of the embedded model that thinks up to its first full stop.
+fn thinker(folder: &Path) -> String {
+    let original = Gguf::open(Path::new(&Fixture::named("gemma3-q8_0").path())).unwrap();
+    let array = |key| original.metadata().get(key).unwrap().clone();
+    let (tokens_key, types_key) = ("tokenizer.ggml.tokens", "tokenizer.ggml.token_type");
+    let (Metadata::Array(Array::String(tokens)), Metadata::Array(Array::I32(mut types))) =
+        (array(tokens_key), array(types_key))
+    else {
+        panic!("the fixture has tokens and their types");
+    };
+    let stop = tokens.iter().position(|token| token == ".").unwrap();
+    types[stop] = 4;
+    let tokens: Strings = tokens
+        .iter()
+        .map(|token| if token == "." { "</think>" } else { token })
+        .collect();
+    let path = folder.join("thinker.gguf");
+    let mut writer = GgufWriter::copy_of(&original);
+    writer.set(tokens_key, tokens).set(types_key, types);
+    writer.set("tokenizer.chat_template", "{{ messages[-1].content }}<think>");
+    writer.write(&path).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn thoughts_are_dimmed_and_broken_into_lines_like_answers() {
+    let home = folder();
+    let model = thinker(home.path());
+    let options = ["--temperature", "0", "--predict", "40", "--ignore-eos"];
+    let terminal = Terminal::start_model(&model, home.path(), 36, &options);
+    terminal.press("ROMEO:");
+    terminal.wait("what was typed", |screen| screen.line() == ">>> ROMEO:");
+    let typed = terminal.screen().cursor.0;
+    let printed = terminal.confirm();
+    let at = |line: &str| {
+        printed
+            .iter()
+            .position(|row| row == line)
+            .unwrap_or_else(|| panic!("{line}: {printed:?}"))
+    };
+    let (begin, end) = (at("Thinking..."), at("...done thinking."));
+    assert_eq!((begin, &printed[end + 1][..]), (0, ""));
+    let screen = terminal.screen();
+    let rows = |from: usize, to: usize| typed + 1 + from..typed + 1 + to;
+    assert!(screen.dim[rows(begin, end + 1)].iter().all(|dim| *dim), "{printed:?}");
+    assert!(!screen.dim[rows(end + 2, printed.len())].contains(&true), "{printed:?}");
+    assert!(!screen.broken[rows(0, printed.len())].contains(&true), "{printed:?}");
+    assert!(printed.len() > end + 2 && end > begin + 1, "{printed:?}");
 }
 
 #[test]

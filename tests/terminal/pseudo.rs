@@ -12,10 +12,10 @@ use std::{
 
 use pty_process::blocking::{Command, Pty};
 use tests::command;
-use vt100::Parser;
+use vt100::{Cell, Parser};
 
 /// Nothing takes so long but a program that hangs.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// So many that nothing scrolls away.
 const ROWS: u16 = 2000;
 pub const CTRL_C: &str = "\x03";
@@ -41,6 +41,8 @@ pub struct Screen {
     pub rows: Vec<String>,
     /// Rows that go on in the next because the terminal broke them.
     pub broken: Vec<bool>,
+    /// Rows that begin dimmed.
+    pub dim: Vec<bool>,
     /// The cursor's row and column.
     pub cursor: (usize, usize),
 }
@@ -53,6 +55,9 @@ impl Screen {
         Screen {
             rows: rows.map(|row| row.trim_end().to_owned()).collect(),
             broken: (0..ROWS).map(|row| screen.row_wrapped(row)).collect(),
+            dim: (0..ROWS)
+                .map(|row| screen.cell(row, 0).is_some_and(Cell::dim))
+                .collect(),
             cursor: (row.into(), column.into()),
         }
     }
@@ -71,7 +76,12 @@ impl Screen {
 impl Terminal {
     /// `host run embedded` with these arguments, once it waits for a message; `home` is where it keeps its history.
     pub fn start(home: &Path, columns: u16, arguments: &[&str]) -> Terminal {
-        let terminal = Terminal::open(home, columns, &[&["run", "embedded"], arguments].concat());
+        Terminal::start_model("embedded", home, columns, arguments)
+    }
+
+    /// As [`Terminal::start`], of another model.
+    pub fn start_model(model: &str, home: &Path, columns: u16, arguments: &[&str]) -> Terminal {
+        let terminal = Terminal::open(home, columns, &[&["run", model], arguments].concat());
         terminal.wait("a prompt", Screen::is_prompt);
         terminal
     }

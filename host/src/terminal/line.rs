@@ -65,7 +65,7 @@ impl LineEditor {
             .build();
         let mut editor = Editor::with_config(config)?;
         editor.set_helper(Some(Help {
-            placeholder: Placeholder(PLACEHOLDER),
+            placeholder: None,
             files: FilenameCompleter::new(),
         }));
         let interrupted_empty = Arc::<AtomicBool>::default();
@@ -87,8 +87,10 @@ impl LineEditor {
             false => (PROMPT, PLACEHOLDER),
             true => (PROMPT_MORE, PLACEHOLDER_MORE),
         };
+        let columns = terminal_size::terminal_size().map_or(usize::MAX, |(width, _)| width.0.into());
         if let Some(help) = self.editor.helper_mut() {
-            help.placeholder = Placeholder(placeholder);
+            let fits = prompt.len() + placeholder.len() < columns;
+            help.placeholder = fits.then_some(Placeholder(placeholder));
         }
         match self.editor.readline(prompt) {
             Ok(text) => Ok(Entered::Text(text)),
@@ -147,7 +149,8 @@ impl ConditionalEventHandler for Interrupt {
 
 /// What helps while a line is typed.
 struct Help {
-    placeholder: Placeholder,
+    /// What stands on an empty line.
+    placeholder: Option<Placeholder>,
     files: FilenameCompleter,
 }
 
@@ -169,7 +172,7 @@ impl Hinter for Help {
     type Hint = Placeholder;
 
     fn hint(&self, line: &str, _: usize, _: &Context<'_>) -> Option<Placeholder> {
-        line.is_empty().then_some(self.placeholder)
+        self.placeholder.filter(|_| line.is_empty())
     }
 }
 

@@ -201,7 +201,7 @@ impl Terminal<'_, '_> {
             Command::Switch(switch, on) => self.switch(switch, on).into(),
             Command::Clear => {
                 self.conversation.clear();
-                "Forgot what was said".into()
+                "Cleared session context".into()
             }
             Command::Save(path) => self.save(&path)?,
             Command::Load(path) => self.load(&path)?,
