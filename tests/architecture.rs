@@ -10,6 +10,12 @@ use std::{
 use serde_json::Value;
 
 const LONGEST_FILE: usize = 600;
+/// An architecture is a short file that states what is particular to it.
+const LONGEST_ARCHITECTURE: usize = 200;
+/// Percent of an architecture's lines that may stand in another's.
+const MOST_SHARED: usize = 40;
+/// Shorter lines (brackets, `Ok(Self {`) say nothing.
+const LINE_WITH_MEANING: usize = 8;
 /// Lines above an unsafe block in which its reason is looked for: one reason may stand above a statement of several lines.
 const REASON_ABOVE: usize = 12;
 
@@ -263,6 +269,57 @@ fn every_architecture_is_one_file_in_one_list() {
         names += 1;
     }
     assert!(models::architecture::known().len() >= names);
+}
+
+/// The lines of an architecture's code that say something: trimmed, without comments, imports and short ones.
+fn lines_with_meaning(source: &Source) -> Vec<&str> {
+    let mut import = false;
+    let mut lines = Vec::new();
+    for line in source.code().map(str::trim) {
+        import |= line.starts_with("use ");
+        if !import && line.len() >= LINE_WITH_MEANING {
+            lines.push(line);
+        }
+        import &= !line.ends_with(';');
+    }
+    lines
+}
+
+/// Percent of the lines of `one` that stand in `other`.
+fn percent_shared(one: &[&str], other: &[&str]) -> usize {
+    let other: BTreeSet<&str> = other.iter().copied().collect();
+    100 * one.iter().filter(|line| other.contains(*line)).count() / one.len()
+}
+
+#[test]
+fn an_architecture_is_a_short_file_and_no_copy_of_another() {
+    let files = sources("models/src/architecture");
+    for source in &files {
+        let lines = source.text.lines().count();
+        assert!(lines <= LONGEST_ARCHITECTURE, "{} has {lines} lines", source.path);
+    }
+    let lines: Vec<Vec<&str>> = files.iter().map(lines_with_meaning).collect();
+    let of_two = |i: usize, j: usize| (percent_shared(&lines[i], &lines[j]), &files[i].path, &files[j].path);
+    let pairs = (0..files.len()).flat_map(|i| (0..files.len()).filter(move |&j| j != i).map(move |j| (i, j)));
+    let (percent, one, other) = pairs.map(|(i, j)| of_two(i, j)).max().unwrap();
+    println!("most is shared by {one}: {percent} % of its lines stand in {other}");
+    assert!(
+        percent < MOST_SHARED,
+        "{percent} % of the lines of {one} stand in {other}"
+    );
+}
+
+#[test]
+fn lines_that_two_files_share_are_counted_without_imports_comments_and_brackets() {
+    let source = |text: &str| Source {
+        path: String::new(),
+        text: text.into(),
+    };
+    let one = source("use a::{\n    long_import,\n};\n// a comment\nlet shared = 1;\n}\nlet own = 22;\n");
+    let other = source("    let shared = 1; // here too\nlet another = 333;\nlet third = 333;\n");
+    let [one, other] = [&one, &other].map(lines_with_meaning);
+    assert_eq!(one, ["let shared = 1;", "let own = 22;"]);
+    assert_eq!((percent_shared(&one, &other), percent_shared(&other, &one)), (50, 33));
 }
 
 #[test]

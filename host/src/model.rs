@@ -50,7 +50,9 @@ pub enum ModelError {
          host run embedded {0:?}"
     )]
     NoFile(String),
-    #[error("{file}: the tokenizer has {pieces} pieces, but the model's logits tell only {logits} tokens apart")]
+    #[error(
+        "{file}: the tokenizer has {pieces} pieces, but the model's logits tell only {logits} tokens apart: the rows of token_embd.weight"
+    )]
     Vocabulary { file: String, pieces: usize, logits: u32 },
 }
 
@@ -88,7 +90,11 @@ pub struct LoadedModel {
 impl LoadedModel {
     /// Opens and checks everything but the weights' values.
     pub fn open(model: Option<&str>) -> Result<LoadedModel, ModelError> {
-        let file = open_file(model)?;
+        LoadedModel::of(open_file(model)?)
+    }
+
+    /// Checks everything of an open file but the weights' values.
+    pub fn of(file: Gguf) -> Result<LoadedModel, ModelError> {
         let model = Model::load(&file)?;
         let tokenizer = tokenizer(&file)?;
         if tokenizer.vocabulary_size() > model.vocabulary() as usize {

@@ -25,7 +25,10 @@ pub enum LoadError {
         file: String,
     },
     /// A tensor that the architecture needs.
-    #[error("{file}: tensor {name:?} is missing; the architecture needs it as {expected}")]
+    #[error(
+        "{file}: tensor {name:?} is missing; the architecture needs it as {expected}{}",
+        hint(hints)
+    )]
     Missing {
         /// The model file.
         file: String,
@@ -33,9 +36,11 @@ pub enum LoadError {
         name: String,
         /// The shape that it should have.
         expected: String,
+        /// Other spellings that would do, and what else helps.
+        hints: Vec<String>,
     },
     /// A tensor of another shape or an unusable type.
-    #[error("{file}: tensor {name:?} is {found}, where {expected} is expected")]
+    #[error("{file}: tensor {name:?} is {found}, where {expected} is expected{}", hint(hints))]
     Shape {
         /// The model file.
         file: String,
@@ -45,5 +50,43 @@ pub enum LoadError {
         found: String,
         /// What was expected.
         expected: String,
+        /// Where the expected sizes come from.
+        hints: Vec<String>,
     },
+    /// Factors on frequencies that cannot serve.
+    #[error("{file}: the numbers of tensor {name:?} are not all above 0")]
+    Factors {
+        /// The model file.
+        file: String,
+        /// The tensor's name.
+        name: String,
+    },
+    /// A file of 2023, with a tensor for each expert.
+    #[error(
+        "{file}: tensor {name:?} is of one expert, where a layer's experts are expected in one tensor\nhint: files as old as \
+         this have to be converted again from the original model"
+    )]
+    SeparateExperts {
+        /// The model file.
+        file: String,
+        /// The tensor's name.
+        name: String,
+    },
+}
+
+impl LoadError {
+    /// This error; one about sizes also says where they come from.
+    pub fn because(mut self, reason: Option<String>) -> Self {
+        if let LoadError::Shape { hints, .. } = &mut self {
+            hints.extend(reason);
+        }
+        self
+    }
+}
+
+fn hint(hints: &[String]) -> String {
+    match hints {
+        [] => String::new(),
+        hints => format!("\nhint: {}", hints.join("; ")),
+    }
 }

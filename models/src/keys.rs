@@ -1,13 +1,17 @@
 //! An architecture's metadata keys, without their prefix.
 
+use std::cell::RefCell;
+
 use crate::gguf::{Gguf, GgufError, Metadata, Value};
 
 /// Metadata of one architecture: `keys.u32("block_count")` reads `qwen2.block_count`.
-#[derive(Clone, Copy)]
 pub struct Keys<'a> {
     metadata: &'a Metadata,
     prefix: &'a str,
+    others: &'static [&'static str],
     tensors: usize,
+    /// Sizes that were asked for and are not there.
+    absent: RefCell<Vec<String>>,
 }
 
 /// How attention is divided into heads.
@@ -22,17 +26,23 @@ pub struct Heads {
 }
 
 impl<'a> Keys<'a> {
-    /// The keys of `file` under `prefix`.
-    pub fn new(file: &'a Gguf, prefix: &'a str) -> Self {
+    /// The keys of `file` under `prefix`, or under one of `others` where they are not there.
+    pub fn new(file: &'a Gguf, prefix: &'a str, others: &'static [&'static str]) -> Self {
         Keys {
             metadata: file.metadata(),
             prefix,
+            others,
             tensors: file.tensors().len(),
+            absent: RefCell::default(),
         }
     }
 
     fn full(&self, key: &str) -> String {
-        format!("{}.{key}", self.prefix)
+        let under = |prefix: &str| format!("{prefix}.{key}");
+        let others = self.others.iter().map(|prefix| under(prefix));
+        let mut spelled = std::iter::once(under(self.prefix)).chain(others);
+        let there = spelled.find(|full| self.metadata.get(full).is_some());
+        there.unwrap_or_else(|| under(self.prefix))
     }
 
     /// A size: an integer of at least 1.
@@ -40,12 +50,34 @@ impl<'a> Keys<'a> {
         self.positive(key, self.metadata.u32(&self.full(key))?)
     }
 
+    /// A size under the first of `names` that is there.
+    pub fn any_size(&self, names: [&str; 2]) -> Result<u32, GgufError> {
+        match self.opt_size(names[0])? {
+            None if self.metadata.get(&self.full(names[1])).is_some() => self.size(names[1]),
+            None => self.size(names[0]),
+            Some(size) => Ok(size),
+        }
+    }
+
     /// A size that may be absent.
     pub fn opt_size(&self, key: &str) -> Result<Option<u32>, GgufError> {
-        self.metadata
-            .opt_u32(&self.full(key))?
-            .map(|n| self.positive(key, n))
-            .transpose()
+        self.opt_number(key)?.map(|n| self.positive(key, n)).transpose()
+    }
+
+    fn opt_number(&self, key: &str) -> Result<Option<u32>, GgufError> {
+        let number = self.metadata.opt_u32(&self.full(key))?;
+        if number.is_none() {
+            self.absent.borrow_mut().push(self.full(key));
+        }
+        Ok(number)
+    }
+
+    /// The sizes that were asked for and that the file does not say, in words; nothing where it says all.
+    pub fn absent(&self) -> Option<String> {
+        let mut absent = self.absent.borrow().clone();
+        absent.sort();
+        absent.dedup();
+        (!absent.is_empty()).then(|| format!("the file does not have {}", absent.join(", ")))
     }
 
     fn positive(&self, key: &str, value: u32) -> Result<u32, GgufError> {
@@ -64,6 +96,16 @@ impl<'a> Keys<'a> {
     /// An integer from 0.
     pub fn number(&self, key: &str) -> Result<u32, GgufError> {
         self.metadata.u32(&self.full(key))
+    }
+
+    /// An integer from 0; 0 where the key is absent.
+    pub fn number_or_zero(&self, key: &str) -> Result<u32, GgufError> {
+        Ok(self.opt_number(key)?.unwrap_or(0))
+    }
+
+    /// A bool that may be absent.
+    pub fn opt_bool(&self, key: &str) -> Result<Option<bool>, GgufError> {
+        self.metadata.opt_bool(&self.full(key))
     }
 
     /// `a` · `b`, sizes of which `key` is one: it fits i32.
@@ -103,15 +145,15 @@ impl<'a> Keys<'a> {
         Ok(layers)
     }
 
-    /// `attention.head_count`, `head_count_kv` and `key_length` of a model with `d` values a token. A file without
-    /// `key_length` means `usual` values a head, or d / H.
-    pub fn heads(&self, d: u32, usual: Option<u32>) -> Result<Heads, GgufError> {
+    /// `attention.head_count`, `head_count_kv` and `key_length`; `value_length` is the same. A file without
+    /// `key_length` means `usual` values a head, or `embedding_length` / H.
+    pub fn heads(&self, usual: Option<u32>) -> Result<Heads, GgufError> {
         let [count, kv_count, length] = [
             "attention.head_count",
             "attention.head_count_kv",
             "attention.key_length",
         ];
-        let heads = self.size(count)?;
+        let (d, heads) = (self.size("embedding_length")?, self.size(count)?);
         self.require(heads <= d, count, "no more heads than embedding_length")?;
         let kv_heads = self.opt_size(kv_count)?.unwrap_or(heads);
         self.require(
@@ -124,6 +166,12 @@ impl<'a> Keys<'a> {
             None => (usual, count),
         };
         let head_dim = said.unwrap_or(d / heads);
+        let values = self.opt_size("attention.value_length")?.unwrap_or(head_dim);
+        self.require(
+            values == head_dim,
+            "attention.value_length",
+            "the same as attention.key_length",
+        )?;
         self.require(head_dim.is_multiple_of(2), key, "heads of an even number of values")?;
         let rows = head_dim.checked_mul(heads).filter(|&rows| i32::try_from(rows).is_ok());
         self.require(rows.is_some(), key, "heads whose values together fit i32")?;
@@ -132,6 +180,15 @@ impl<'a> Keys<'a> {
             kv_heads,
             head_dim,
         })
+    }
+
+    /// n: `rope.dimension_count`, an even number of a head's values; all of them where the file does not say.
+    pub fn rotated_dims(&self, head_dim: u32) -> Result<u32, GgufError> {
+        let key = "rope.dimension_count";
+        let dims = self.opt_size(key)?.unwrap_or(head_dim);
+        let fits = dims.is_multiple_of(2) && dims <= head_dim;
+        self.require(fits, key, "an even number, at most attention.key_length")?;
+        Ok(dims)
     }
 
     /// `expert_count` and `expert_used_count`: how many experts a layer has, and how many serve a token. Backends serve up
@@ -190,6 +247,13 @@ impl<'a> Keys<'a> {
         Ok(number)
     }
 
+    /// A number above 0 that may be absent.
+    pub fn positive_f32(&self, key: &str) -> Result<Option<f32>, GgufError> {
+        let number = self.opt_f32(key)?;
+        self.require(number.is_none_or(|number| number > 0.0), key, "a number above 0")?;
+        Ok(number)
+    }
+
     /// A string that may be absent.
     pub fn opt_string(&self, key: &str) -> Result<Option<&'a str>, GgufError> {
         self.metadata.opt_string(&self.full(key))
@@ -208,6 +272,21 @@ impl<'a> Keys<'a> {
             },
             Some(_) => Ok(by_period(self.size(key)?)),
         }
+    }
+
+    /// For each layer its window: `attention.sliding_window` where [`Keys::windowed_layers`] says so; `usual` tokens where
+    /// the key is absent and the architecture allows that.
+    pub fn windows(&self, period: u32, usual: Option<u32>) -> Result<Vec<Option<u32>>, GgufError> {
+        let key = "attention.sliding_window";
+        let window = match (self.opt_size(key)?, usual) {
+            (Some(window), _) | (None, Some(window)) => window,
+            (None, None) => self.size(key)?,
+        };
+        let windowed = self.windowed_layers(self.layers()?, period)?;
+        Ok(windowed
+            .into_iter()
+            .map(|windowed| windowed.then_some(window))
+            .collect())
     }
 
     /// An error about the value of `key`.

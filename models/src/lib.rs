@@ -5,6 +5,8 @@ pub mod error;
 pub mod gguf;
 pub mod graph;
 pub mod keys;
+pub mod names;
+pub mod origins;
 pub mod template;
 pub mod tokenizer;
 pub mod weights;

@@ -171,7 +171,7 @@ fn an_architecture_that_is_not_served_is_told_with_those_that_are() {
         file.set("general.architecture", "nosuch");
     });
     changed
-        .fails(&["--raw"], &["architecture \"nosuch\"", "hint: served are qwen2"])
+        .fails(&["--raw"], &["architecture \"nosuch\"", "hint: served are llama"])
         .unwrap();
 }
 
@@ -201,36 +201,6 @@ fn sizes_that_fit_no_tensor_name_a_tensor_and_its_shape() {
             file.set(key, value);
         });
         changed.fails(&["--raw"], &[tensor, "["]).unwrap();
-    }
-}
-
-#[test]
-fn every_key_and_tensor_that_is_needed_is_missed_by_name() {
-    for name in [QWEN2, GEMMA3] {
-        let original = Gguf::open(&fixture(name)).unwrap();
-        let mut missed = 0;
-        for (key, _) in original.metadata().iter() {
-            let mut writer = GgufWriter::copy_of(&original);
-            let bytes = writer.remove(key).to_bytes();
-            let Err(error) = catch_unwind(|| load(bytes)).unwrap_or_else(|_| panic!("{name} without {key}")) else {
-                continue;
-            };
-            assert!(
-                error.contains(key.rsplit('.').next().unwrap()) || error.contains("tensor"),
-                "{name} without {key}: {error}"
-            );
-            missed += 1;
-        }
-        assert!(missed >= 7, "{name}: {missed}");
-        for tensor in original.tensors() {
-            let mut writer = GgufWriter::copy_of(&original);
-            let loaded = load(writer.remove_tensor(&tensor.name).to_bytes());
-            let optional = tensor.name.ends_with(".bias") || tensor.name == "output.weight";
-            match loaded {
-                Ok(()) => assert!(optional, "{name} without {}", tensor.name),
-                Err(error) => assert!(error.contains(&format!("{:?} is missing", tensor.name)), "{error}"),
-            }
-        }
     }
 }
 
@@ -323,7 +293,11 @@ fn a_cache_type_whose_blocks_do_not_fit_the_heads_is_refused_by_its_flag() {
                 let (dims, data) = zeros(k, m);
                 file.tensor(&format!("blk.{block}.{name}.weight"), &dims, Type::F16, data)
                     .unwrap();
-                file.remove_tensor(&format!("blk.{block}.{name}.bias"));
+                if name != "attn_output" {
+                    let bias = vec![0; m as usize * 4];
+                    file.tensor(&format!("blk.{block}.{name}.bias"), &[m], Type::F32, bias)
+                        .unwrap();
+                }
             }
         }
     });

@@ -20,9 +20,18 @@ impl Fixture {
         Fixture { name, json }
     }
 
-    /// The GGUF file.
+    /// The GGUF file: the one that `model` names beside the description, or that of the same name.
     pub fn path(&self) -> String {
-        file(self.name, "gguf").to_str().expect("a path in UTF-8").to_owned()
+        let path = match self.json["model"].as_str() {
+            Some(model) => file(self.name, "json").with_file_name(model),
+            None => file(self.name, "gguf"),
+        };
+        path.to_str().expect("a path in UTF-8").to_owned()
+    }
+
+    /// The context that the reference is for, where that makes a difference.
+    pub fn context(&self) -> Option<u64> {
+        self.json["context"].as_u64()
     }
 
     /// The prompt's tokens, BOS included.
@@ -50,9 +59,14 @@ impl Fixture {
         cases.map(|case| (text(case), tokens(&case["tokens"]))).collect()
     }
 
-    /// The reference's logits at every position of the prompt.
+    /// The reference's logits at every position of the prompt, or at those of [`Fixture::rows`].
     pub fn logits(&self) -> Logits {
         Logits::read(&file(self.name, "safetensors"))
+    }
+
+    /// The positions of the prompt whose logits are kept, where they are not all.
+    pub fn rows(&self) -> Vec<usize> {
+        self.tokens("rows").into_iter().map(|row| row as usize).collect()
     }
 
     fn tokens(&self, key: &str) -> Vec<u32> {
@@ -95,6 +109,11 @@ impl Logits {
         assert_eq!(self.0.len(), reference.0.len());
         let rows = self.0.iter().zip(&reference.0);
         rows.map(|(a, b)| normalized_error(a, b)).sum::<f64>() / self.0.len() as f64
+    }
+
+    /// The logits of these positions.
+    pub fn of(&self, rows: &[usize]) -> Logits {
+        Logits(rows.iter().map(|&row| self.0[row].clone()).collect())
     }
 
     /// The largest |a − b|.

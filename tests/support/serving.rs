@@ -28,8 +28,13 @@ pub struct Serving {
 impl Serving {
     /// This fixture on the CPU backend.
     pub fn of(fixture: &Fixture) -> Serving {
+        Serving::file(&fixture.path())
+    }
+
+    /// A model file on the CPU backend.
+    pub fn file(path: &str) -> Serving {
         Serving {
-            model: LoadedModel::open(Some(&fixture.path())).unwrap_or_else(|error| panic!("{error}")),
+            model: LoadedModel::open(Some(path)).unwrap_or_else(|error| panic!("{error}")),
             target: cpu_target(cpu_backend()),
         }
     }

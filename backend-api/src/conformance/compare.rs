@@ -79,7 +79,7 @@ fn output_errors(case: &Case, tensor: &Tensor, accuracy: Accuracy, step: &Step, 
     let at_step = |message| format!("{message} (T′ = {}, R′ = {})", step.tokens, step.rows);
     match accuracy {
         Accuracy::Exact => exact(tensor.kind(), &expected, &got),
-        Accuracy::Within(bound) => within(bound, &expected, &got),
+        Accuracy::Within(bound) => within(bound * scatter(tensor, step), &expected, &got),
         Accuracy::Stored => stored(tensor.kind(), &of(runs.before), &expected, &got),
         Accuracy::Indices(x) => {
             let x = case.tensor(x);
@@ -119,7 +119,6 @@ fn is_nan(ty: Option<Type>, bytes: &[u8]) -> bool {
 
 /// The normalized mean squared error of f32 values: Σ(y − ŷ)² / Σŷ², ŷ the reference's.
 fn within(bound: f64, expected: &[u8], got: &[u8]) -> Result<Errors, String> {
-    let bound = bound * scatter(expected.len() / 4);
     let (mut wrong, mut size) = (0.0, 0.0);
     for (i, (a, b)) in f32_of_bytes(expected).into_iter().zip(f32_of_bytes(got)).enumerate() {
         if !b.is_finite() && a.is_finite() {
@@ -141,10 +140,13 @@ fn within(bound: f64, expected: &[u8], got: &[u8]) -> Result<Errors, String> {
 }
 
 /// What few values add to a bound that is stated for many: both sums of squares scatter. With half of the bound as the
-/// mean error, a ratio of sums of `n` squares (the F distribution) passes this once in some thousand cases.
-fn scatter(n: usize) -> f64 {
-    let n = (n as f64).max(1.0);
-    1.0 + 8.0 / n.sqrt() + 256.0 / (n * n)
+/// mean error, a ratio of sums of n squares (the F distribution) passes this once in some thousand cases. Values of one
+/// column share what its activations lost: where weights have a mean, they are wrong together.
+fn scatter(tensor: &Tensor, step: &Step) -> f64 {
+    let dims = tensor.dims_in(step).map(f64::from);
+    let columns = dims[1..].iter().product::<f64>().max(1.0);
+    let n = (dims[0] * columns).max(1.0);
+    1.0 + (8.0 / n.sqrt()).max(2.0 / columns.sqrt()) + 256.0 / (n * n)
 }
 
 fn worst_element(expected: &[u8], got: &[u8]) -> String {

@@ -5,21 +5,21 @@ use std::{collections::BTreeMap, sync::Arc};
 use backend_api::{
     BackendError,
     contract::{Binding, BufferId, Counter, HostServices, OpenOptions, ProgramId},
-    decode,
     graph::Step as StepSizes,
     types::Type,
 };
 use models::{
     architecture::Model,
-    gguf::{Gguf, TensorType},
+    gguf::Gguf,
     graph::{Input, Shape},
 };
 
 use super::{
+    contents,
     device::{Device, Target},
     inputs::Inputs,
     lower::{NotServed, lower},
-    plan::{self, DevicePlan, Plan, Region, Source, Spot, Transfer},
+    plan::{self, DevicePlan, Plan, Region, Spot, Transfer},
     planner,
 };
 use crate::{
@@ -178,7 +178,7 @@ impl Engine {
         meter: &Meter,
     ) -> Result<Engine, EngineError> {
         for upload in plan.devices.iter().flat_map(|device| &device.uploads) {
-            meter.expect(source_bytes(upload.source, &plan, &file));
+            meter.expect(contents::bytes(upload.source, &plan, &file));
         }
         let options = OpenOptions {
             threads: settings.threads,
@@ -440,57 +440,18 @@ fn open_share(
         );
     }
     for upload in &device.uploads {
-        write_fixed(&share, plan, file, upload)?;
-        meter.advance(source_bytes(upload.source, plan, file));
+        let (buffer, offset) = share.place(upload.spot);
+        share.at(contents::write(
+            &share.device,
+            buffer,
+            offset,
+            upload.source,
+            plan,
+            file,
+        ))?;
+        meter.advance(contents::bytes(upload.source, plan, file));
     }
     Ok(share)
-}
-
-/// How much is read of a source.
-fn source_bytes(source: Source, plan: &Plan, file: &Gguf) -> u64 {
-    match source {
-        Source::Weight(tensor, _) | Source::Widened(tensor) => file.data(&file.tensors()[tensor]).len() as u64,
-        Source::Constant(index) => size_of_val(&plan.constants[&index][..]) as u64,
-    }
-}
-
-/// Writes a weight or a constant to its place.
-fn write_fixed(share: &Share, plan: &Plan, file: &Gguf, upload: &plan::Upload) -> Result<(), EngineError> {
-    let (buffer, offset) = share.place(upload.spot);
-    match upload.source {
-        Source::Weight(tensor, description) => {
-            let data = file.data(&file.tensors()[tensor]);
-            let weight = backend_api::graph::Tensor {
-                buffer: 0,
-                offset: 0,
-                ..description
-            };
-            share.at(share.device.upload(buffer, offset, &weight, data))
-        }
-        Source::Widened(tensor) => {
-            let values = share.at(widen(file, tensor))?;
-            share.at(share.device.write(buffer, offset, &bytes_of(&values)))
-        }
-        Source::Constant(index) => share.at(share.device.write(buffer, offset, &bytes_of(&plan.constants[&index]))),
-    }
-}
-
-/// A tensor of the file as f32.
-fn widen(file: &Gguf, tensor: usize) -> backend_api::Result<Vec<f32>> {
-    let info = &file.tensors()[tensor];
-    let TensorType::Known(ty) = info.kind else {
-        return Err(BackendError::unsupported(format!(
-            "tensor {} of type {}",
-            info.name, info.kind
-        )));
-    };
-    let mut values = vec![0.0; info.values() as usize];
-    decode::decode_row(ty, file.data(info), &mut values)?;
-    Ok(values)
-}
-
-fn bytes_of(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
 fn compile(segment: &plan::Segment, shares: &[Share]) -> Result<Program, EngineError> {

@@ -4,6 +4,7 @@
 //! the operations into [`plan::Segment`]s, one program each; [`engine`] allocates what the plan says and runs steps.
 
 pub mod arena;
+mod contents;
 pub mod device;
 pub mod engine;
 pub mod inputs;

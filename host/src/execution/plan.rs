@@ -15,7 +15,7 @@ use super::{device::Target, lower::Refusal};
 pub enum Region {
     /// A file of the model, used where it is mapped.
     File(usize),
-    /// Uploaded weights.
+    /// Weights that are uploaded: all of a device that does not import, else those that the file has in another order.
     Weights,
     /// What the model computed, and widened vectors.
     Constants,
@@ -133,6 +133,8 @@ pub struct Upload {
 pub enum Source {
     /// Tensor of the file, as it lies there; its description.
     Weight(usize, Tensor),
+    /// Tensor of the file in the usual order of its type; its description.
+    Rewritten(usize, Tensor),
     /// Tensor of the file, widened to F32.
     Widened(usize),
     /// A buffer of the lowered graph that the model computed.

@@ -144,7 +144,9 @@ impl<'a> Planner<'a> {
         alignment: u64,
     ) -> Result<(), BackendError> {
         let spot = match &self.lowered.contents[buffer as usize] {
-            Content::Weight(tensor) => self.place_weight(device, *tensor, buffer)?,
+            Content::Weight(tensor) if device.target.imports() => self.import(device, *tensor),
+            Content::Weight(tensor) => self.upload(device, buffer, |whole| Source::Weight(*tensor, whole))?,
+            Content::Rewritten(tensor) => self.upload(device, buffer, |whole| Source::Rewritten(*tensor, whole))?,
             Content::Widened(tensor) => {
                 let spot = append(device, Region::Constants, bytes, alignment);
                 device.uploads.push(Upload {
@@ -179,21 +181,29 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn place_weight(&self, device: &mut DevicePlan, tensor: usize, buffer: u32) -> Result<Spot, BackendError> {
+    fn import(&self, device: &mut DevicePlan, tensor: usize) -> Spot {
         let info = &self.file.tensors()[tensor];
-        if device.target.imports() {
-            device.files.insert(info.file);
-            return Ok(Spot {
-                region: Region::File(info.file),
-                offset: info.offset,
-            });
+        device.files.insert(info.file);
+        Spot {
+            region: Region::File(info.file),
+            offset: info.offset,
         }
+    }
+
+    /// A place for a weight that the device gets a copy of. Views of it do not matter: it is one tensor, once.
+    fn upload(
+        &self,
+        device: &mut DevicePlan,
+        buffer: u32,
+        source: impl FnOnce(Tensor) -> Source,
+    ) -> Result<Spot, BackendError> {
+        // a buffer's first tensor is all of it
         let whole = self.lowered.tensors.iter().find(|t| t.buffer == buffer).copied();
-        let whole = whole.ok_or_else(|| BackendError::failed(format!("weight {} has no tensor", info.name)))?;
+        let whole = whole.ok_or_else(|| BackendError::failed("a weight has no tensor"))?;
         let layout = device.target.weight(&whole)?;
         let spot = append(device, Region::Weights, layout.bytes, layout.alignment);
         device.uploads.push(Upload {
-            source: Source::Weight(tensor, whole),
+            source: source(whole),
             spot,
         });
         Ok(spot)

@@ -1,25 +1,11 @@
-//! gpt-oss: experts with clamped gates, attention sinks, a window on even layers. Files with separate tensors.
+//! gpt-oss: experts with clamped gates, attention sinks, a window on even layers, biases everywhere. Ollama's older files
+//! have other names for some tensors and hold several in one.
+//!
+//! The ramp of its YaRN is not rounded to whole dimensions: it was trained so. Ollama's files do not say that it is YaRN.
 
-use backend_api::operations::Gate;
+use super::{Architecture, Config, ExpertGate, Gate, Keys, LoadError, Network, Rope, Weights};
 
-use super::{Architecture, Layers, Loaded};
-use crate::{
-    error::LoadError,
-    graph::{
-        Builder, CacheLayout,
-        blocks::{Attention, Ends},
-        builder::Attend,
-        experts::{ExpertGate, Experts},
-        rope::Rope,
-    },
-    keys::Keys,
-    weights::{Weight, Weights},
-};
-
-pub(super) const ARCHITECTURE: Architecture = Architecture {
-    names: &["gpt-oss", "gptoss"],
-    load,
-};
+pub(super) const ARCHITECTURE: Architecture = Architecture::decoder(&["gpt-oss", "gptoss"], gptoss);
 
 const GATE: ExpertGate = ExpertGate {
     kind: Gate::SwigluOai,
@@ -27,78 +13,28 @@ const GATE: ExpertGate = ExpertGate {
     limit: 7.0,
 };
 
-struct GptOss {
-    ends: Ends,
-    layers: Vec<Layer>,
-    rope: Rope,
-}
+const BIASED: [&str; 8] = [
+    "attn_q",
+    "attn_k",
+    "attn_v",
+    "attn_output",
+    "ffn_gate_inp",
+    "ffn_gate_exps",
+    "ffn_up_exps",
+    "ffn_down_exps",
+];
 
-struct Layer {
-    window: Option<u32>,
-    attn_norm: Weight,
-    attention: Attention,
-    sinks: Weight,
-    post_attention_norm: Weight,
-    experts: Experts,
-}
-
-fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
-    let (d, f) = (keys.size("embedding_length")?, keys.size("expert_feed_forward_length")?);
-    let (n, used) = keys.experts()?;
-    let heads = keys.heads(d, None)?;
-    let window = keys.size("attention.sliding_window")?;
+fn gptoss(keys: &Keys, _: &Weights) -> Result<Config, LoadError> {
+    let heads = keys.heads(None)?;
     let base = keys.rope_base(&["rope.freq_base"], 150_000.0)?;
-    let ends = Ends::load(keys, weights, d)?;
-
-    let mut cache = CacheLayout::default();
-    let mut layers = Vec::new();
-    for i in 0..keys.layers()? {
-        let block = format!("blk.{i}");
-        let window = i.is_multiple_of(2).then_some(window);
-        cache.push(window, heads.kv_heads, heads.head_dim);
-        layers.push(Layer {
-            window,
-            attn_norm: weights.vector(&format!("{block}.attn_norm.weight"), &[d])?,
-            attention: Attention::load(weights, &block, d, heads, false)?,
-            sinks: weights.vector(&format!("{block}.attn_sinks.weight"), &[heads.heads])?,
-            post_attention_norm: weights.vector(&format!("{block}.post_attention_norm.weight"), &[d])?,
-            experts: Experts::load(weights, &block, [d, f, n], used, GATE)?,
-        });
-    }
-    let model = GptOss {
-        ends,
-        layers,
-        rope: Rope::from_keys_unrounded(keys, base, heads.head_dim)?,
-    };
-    Loaded::new(keys, cache, model)
-}
-
-impl Layers for GptOss {
-    fn ends(&self) -> &Ends {
-        &self.ends
-    }
-
-    fn build(&self, g: &mut Builder) {
-        let mut x = g.embed(&self.ends.embedding, 1.0);
-        for (i, layer) in self.layers.iter().enumerate() {
-            g.layer(Some(i));
-            let last = i + 1 == self.layers.len();
-            let attend = Attend {
-                layer: i,
-                scale: 1.0 / (layer.attention.heads.head_dim as f32).sqrt(),
-                softcap: 0.0,
-                window: layer.window,
-                sinks: Some(g.weight(&layer.sinks)),
-            };
-            let h = g.rms_norm(x, Some(&layer.attn_norm), self.ends.epsilon);
-            let a = layer
-                .attention
-                .build(g, h, &self.rope, self.ends.epsilon, &attend, last);
-            x = if last { g.wanted(x) } else { x };
-            x = g.product_add(a, &layer.attention.output, Some(x));
-            let h = g.rms_norm(x, Some(&layer.post_attention_norm), self.ends.epsilon);
-            x = layer.experts.build(g, h, x);
-        }
-        self.ends.logits(g, x, 0.0);
-    }
+    let rope = Rope::yarn_unrounded(keys, base, heads.head_dim)?;
+    let hidden = keys.any_size(["expert_feed_forward_length", "feed_forward_length"])?;
+    let experts = Network::experts(keys, hidden, GATE)?;
+    Ok(Config {
+        windows: keys.windows(2, None)?,
+        sinks: &["attn_sinks.weight", "attn_sinks"],
+        network_norm: &["post_attention_norm", "ffn_norm"],
+        biased: &BIASED,
+        ..Config::new(keys, heads, rope, experts)?
+    })
 }

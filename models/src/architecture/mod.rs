@@ -1,31 +1,91 @@
 //! The architectures: one file each, and their list.
 
+mod gemma2;
 mod gemma3;
 mod gemma3n;
 mod gptoss;
+mod llama;
+mod mistral3;
+mod phi3;
 mod qwen2;
+mod qwen3;
+mod qwen3moe;
 
 use std::sync::Arc;
+
+use backend_api::operations::Gate;
 
 use crate::{
     error::LoadError,
     gguf::Gguf,
-    graph::{Builder, CacheLayout, Graph, Shape, blocks::Ends},
+    graph::{
+        Builder, CacheLayout, Graph, Shape,
+        blocks::Ends,
+        decoder::{Config, Decoder, Network},
+        experts::ExpertGate,
+        rope::Rope,
+    },
     keys::Keys,
     weights::Weights,
 };
 
 /// What an architecture's file hands out.
 struct Architecture {
-    /// The names that `general.architecture` has for it; also the prefixes of its keys.
+    /// The names that `general.architecture` has for it; its keys have any of them as prefix.
     names: &'static [&'static str],
+    load: Load,
+}
+
+enum Load {
+    /// Reads hyper-parameters for the decoder that architectures share.
+    Decoder(fn(&Keys, &Weights) -> Result<Config, LoadError>),
     /// Reads hyper-parameters and finds the weights.
-    load: fn(&Keys, &Weights) -> Result<Loaded, LoadError>,
+    Own(fn(&Keys, &Weights) -> Result<Loaded, LoadError>),
+}
+
+impl Architecture {
+    /// A variant of the decoder that architectures share, described by `config`.
+    const fn decoder(
+        names: &'static [&'static str],
+        config: fn(&Keys, &Weights) -> Result<Config, LoadError>,
+    ) -> Architecture {
+        Architecture {
+            names,
+            load: Load::Decoder(config),
+        }
+    }
+
+    /// An architecture with layers of its own kind.
+    const fn own(
+        names: &'static [&'static str],
+        load: fn(&Keys, &Weights) -> Result<Loaded, LoadError>,
+    ) -> Architecture {
+        Architecture {
+            names,
+            load: Load::Own(load),
+        }
+    }
+
+    fn load(&self, keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
+        match self.load {
+            Load::Own(load) => load(keys, weights),
+            Load::Decoder(config) => {
+                let decoder = Decoder::load(config(keys, weights)?, keys, weights)?;
+                Loaded::new(keys, decoder.cache(), decoder)
+            }
+        }
+    }
 }
 
 /// Every architecture that is served.
 const LIST: &[Architecture] = &[
+    llama::ARCHITECTURE,
+    mistral3::ARCHITECTURE,
+    phi3::ARCHITECTURE,
     qwen2::ARCHITECTURE,
+    qwen3::ARCHITECTURE,
+    qwen3moe::ARCHITECTURE,
+    gemma2::ARCHITECTURE,
     gemma3::ARCHITECTURE,
     gemma3n::ARCHITECTURE,
     gptoss::ARCHITECTURE,
@@ -38,6 +98,16 @@ trait Layers: Send + Sync {
 
     /// Adds all operations, from the embedding to the logits.
     fn build(&self, g: &mut Builder);
+}
+
+impl Layers for Decoder {
+    fn ends(&self) -> &Ends {
+        Decoder::ends(self)
+    }
+
+    fn build(&self, g: &mut Builder) {
+        Decoder::build(self, g);
+    }
 }
 
 /// What `load` gives.
@@ -81,7 +151,9 @@ impl Model {
         if file.tensors().is_empty() {
             return Err(LoadError::NoWeights { file: file.name() });
         }
-        let loaded = (architecture.load)(&Keys::new(file, name), &Weights::new(file))?;
+        let keys = Keys::new(file, name, architecture.names);
+        let loaded = architecture.load(&keys, &Weights::new(file));
+        let loaded = loaded.map_err(|error| error.because(keys.absent()))?;
         Ok(Model {
             loaded: Arc::new(loaded),
             architecture: name.into(),

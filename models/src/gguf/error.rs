@@ -14,6 +14,7 @@ pub struct GgufError {
     file: Arc<str>,
     offset: Option<u64>,
     context: Option<Box<str>>,
+    hint: Option<Box<str>>,
     fault: Fault,
 }
 
@@ -23,6 +24,7 @@ impl GgufError {
             file: file.clone(),
             offset: None,
             context: None,
+            hint: None,
             fault,
         }
     }
@@ -60,9 +62,16 @@ impl GgufError {
         &self.fault
     }
 
-    /// What the user can do about it, where something can be done.
+    /// Adds what helps to understand the fault.
+    pub(super) fn hinted(mut self, hint: Option<String>) -> Self {
+        self.hint = hint.map(Into::into);
+        self
+    }
+
+    /// What the user can do about it, or what helps to understand it.
     pub fn hint(&self) -> Option<String> {
-        self.fault.hint()
+        let own = || self.hint.as_deref().map(str::to_owned);
+        self.fault.hint().or_else(own)
     }
 }
 

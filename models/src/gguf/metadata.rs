@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 use indexmap::map::Entry as Slot;
 
 use super::error::{Fault, GgufError, quoted};
+use super::meaning::meaning;
 use super::reader::Reader;
 use super::strings::Strings;
 use super::value::{Array, Value};
@@ -73,11 +74,25 @@ impl Metadata {
 
     /// An error about the value of `key`.
     pub(super) fn error(&self, key: &str, fault: Fault) -> GgufError {
-        let error = GgufError::new(&self.file, fault).key(key);
+        let error = GgufError::new(&self.file, fault).key(key).hinted(self.hint(key));
         match self.entries.get(key) {
             Some(entry) => error.at(entry.offset),
             None => error,
         }
+    }
+
+    /// What a key says, and where it stands instead, if it stands under another architecture's prefix.
+    fn hint(&self, key: &str) -> Option<String> {
+        let meaning = meaning(key).map(|meaning| format!("it says {meaning}"));
+        let own = |key: &str| key.split_once('.').map(|(_, own)| own.to_owned());
+        let elsewhere = |other: &&String| own(key).is_some() && own(key) == own(other);
+        let other = match self.get(key) {
+            None => self.entries.keys().find(elsewhere),
+            Some(_) => None,
+        };
+        let other = other.map(|other| format!("the file has {}", quoted(other)));
+        let hints: Vec<String> = meaning.into_iter().chain(other).collect();
+        (!hints.is_empty()).then(|| hints.join("; "))
     }
 
     /// An error for a value that is no good for what it is used for, though of the right type: it says what is

@@ -7,6 +7,7 @@
 mod error;
 pub mod guard;
 mod header;
+mod meaning;
 mod metadata;
 mod reader;
 mod source;

@@ -10,7 +10,8 @@ use super::{
 use crate::{
     error::LoadError,
     keys::{Heads, Keys},
-    weights::{Linear, Weight, Weights},
+    names::{Names, Rows},
+    weights::{Block, Linear, Weight, Weights},
 };
 
 /// What stands before and after the layers: the token embedding, the last norm and the output projection.
@@ -29,8 +30,11 @@ impl Ends {
     pub fn load(keys: &Keys, weights: &Weights, d: u32) -> Result<Ends, LoadError> {
         let vocabulary = weights.rows("token_embd.weight")?;
         let embedding = weights.matrix("token_embd.weight", &[d, vocabulary])?;
+        let rows = || Some("as many rows as token_embd.weight has".into());
         let output = match weights.has("output.weight") {
-            true => weights.matrix("output.weight", &[d, vocabulary])?,
+            true => weights
+                .matrix("output.weight", &[d, vocabulary])
+                .map_err(|e| e.because(rows()))?,
             false => embedding,
         };
         Ok(Ends {
@@ -67,24 +71,28 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// `BLOCK.attn_q`, `attn_k`, `attn_v` and `attn_output` of a model with `d` values a token, and the norms of
-    /// queries and keys where `normed`.
-    pub fn load(weights: &Weights, block: &str, d: u32, heads: Heads, normed: bool) -> Result<Attention, LoadError> {
+    /// `attn_q`, `attn_k` and `attn_v`, or `attn_qkv` with the rows of all three, and `attn_output` or `attn_out`, of a
+    /// model with `d` values a token, and the norms of queries and keys where `normed`.
+    pub fn load(block: &Block, d: u32, heads: Heads, normed: bool) -> Result<Attention, LoadError> {
         let Heads {
             heads: count,
             kv_heads,
             head_dim,
         } = heads;
-        let linear = |name: &str, k, m| weights.linear(&format!("{block}.{name}"), k, m);
-        let norm = |name: &str| weights.vector(&format!("{block}.{name}.weight"), &[head_dim]);
+        let sizes = [count, kv_heads, kv_heads].map(|heads| heads * head_dim);
+        let [of_q, of_k, of_v] = Rows::in_order(sizes);
+        let input = |name: &str, of, m| block.linear(Names::new(name).or_rows("attn_qkv", of), d, m);
         Ok(Attention {
             heads,
-            q: linear("attn_q", d, count * head_dim)?,
-            k: linear("attn_k", d, kv_heads * head_dim)?,
-            v: linear("attn_v", d, kv_heads * head_dim)?,
-            output: linear("attn_output", count * head_dim, d)?,
+            q: input("attn_q", of_q, sizes[0])?,
+            k: input("attn_k", of_k, sizes[1])?,
+            v: input("attn_v", of_v, sizes[2])?,
+            output: block.linear(Names::new("attn_output").or("attn_out"), sizes[0], d)?,
             norms: if normed {
-                Some((norm("attn_q_norm")?, norm("attn_k_norm")?))
+                Some((
+                    block.vector("attn_q_norm", head_dim)?,
+                    block.vector("attn_k_norm", head_dim)?,
+                ))
             } else {
                 None
             },
@@ -148,17 +156,28 @@ pub struct FeedForward {
 }
 
 impl FeedForward {
-    /// `BLOCK.ffn_gate`, `ffn_up` and `ffn_down` with `f` hidden values.
-    pub fn load(weights: &Weights, block: &str, d: u32, f: u32) -> Result<FeedForward, LoadError> {
+    /// `ffn_gate`, `ffn_up` and `ffn_down` with `f` hidden values; or both of the first in `ffn_up`, the gate's rows before
+    /// the others.
+    pub fn load(block: &Block, d: u32, f: u32) -> Result<FeedForward, LoadError> {
+        let [of_gate, of_up] = Rows::in_order([f; 2]);
+        let hidden = |name: &str, of| block.linear(Names::new(name).or_rows("ffn_up", of), d, f);
         Ok(FeedForward {
-            gate: weights.linear(&format!("{block}.ffn_gate"), d, f)?,
-            up: weights.linear(&format!("{block}.ffn_up"), d, f)?,
-            down: weights.linear(&format!("{block}.ffn_down"), f, d)?,
+            gate: hidden("ffn_gate", of_gate)?,
+            up: hidden("ffn_up", of_up)?,
+            down: block.linear("ffn_down", f, d)?,
         })
     }
 
     /// gate(Wg·h) ⊙ (Wu·h): `[f, T]`, before the down projection.
     pub fn build(&self, g: &mut Builder, h: Id, kind: Gate) -> Id {
         g.gated_product(h, &self.gate, &self.up, kind)
+    }
+    /// As [`FeedForward::build`], but of the gate's values only what exceeds their mean by s standard deviations is left.
+    pub fn build_sparse(&self, g: &mut Builder, h: Id, kind: Gate, s: f32) -> Id {
+        let f = self.gate.weight.dims[1];
+        let both = g.products(h, &[&self.gate, &self.up]);
+        let (gate, up) = (g.part(both, 0, f), g.part(both, f, f));
+        let gate = g.sparsify(gate, s);
+        g.gated(gate, up, kind)
     }
 }

@@ -12,11 +12,20 @@ use backend_api::{
 };
 
 use super::{Buffer, CacheLayout, Content, Graph, Input, Part, Shape, rope::Rope};
-use crate::weights::{Linear, Weight};
+use crate::weights::{Form, Linear, Slice, Weight};
 
 /// A tensor of the graph that is being built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Id(u32);
+
+/// A factor on scores that grows with the position p of the query: 1 + β·ln(1 + ⌊p / span⌋).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Temperature {
+    /// β.
+    pub beta: f32,
+    /// Tokens.
+    pub span: u32,
+}
 
 /// How a layer attends.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +38,8 @@ pub struct Attend {
     pub softcap: f32,
     /// The window in tokens.
     pub window: Option<u32>,
+    /// How scores grow with the position.
+    pub temperature: Option<Temperature>,
     /// One more logit a head, `[H]`.
     pub sinks: Option<Id>,
 }
@@ -38,6 +49,14 @@ pub(super) fn bits(number: f32) -> u32 {
     number.to_bits()
 }
 
+fn content_of(weight: &Weight) -> Content {
+    match weight.form {
+        Form::AsStored => Content::Weight(weight.tensor),
+        Form::Widened => Content::Widened(weight.tensor),
+        Form::Rewritten => Content::Rewritten(weight.tensor),
+    }
+}
+
 /// A graph in the making.
 pub struct Builder<'a> {
     shape: &'a Shape,
@@ -45,7 +64,7 @@ pub struct Builder<'a> {
     graph: Graph,
     layer: Option<usize>,
     inputs: HashMap<Input, Id>,
-    weights: HashMap<usize, Id>,
+    weights: HashMap<Weight, Id>,
     pools: HashMap<(usize, Part), Id>,
     constants: Vec<(Vec<f32>, Id)>,
 }
@@ -72,6 +91,11 @@ impl<'a> Builder<'a> {
     /// The graph.
     pub fn finish(self) -> Graph {
         self.graph
+    }
+
+    /// The most tokens of a sequence.
+    pub fn context(&self) -> u32 {
+        self.shape.context
     }
 
     /// Says to which layer the next operations belong; `None` for those before and after the layers.
@@ -157,19 +181,26 @@ impl<'a> Builder<'a> {
         id
     }
 
-    /// The tensor of a weight.
+    /// The tensor of a weight: a view where it is part of a larger one, whose bytes are there once.
     pub fn weight(&mut self, weight: &Weight) -> Id {
-        if let Some(&id) = self.weights.get(&weight.tensor) {
+        if let Some(&id) = self.weights.get(weight) {
             return id;
         }
-        let content = if weight.widened {
-            Content::Widened(weight.tensor)
-        } else {
-            Content::Weight(weight.tensor)
+        let id = match weight.slice {
+            Some(slice) => self.slice(weight, slice),
+            None => self.push_buffer(content_of(weight), weight.ty, weight.dims, Symbol::None, 0),
         };
-        let id = self.push_buffer(content, weight.ty, weight.dims, Symbol::None, 0);
-        self.weights.insert(weight.tensor, id);
+        self.weights.insert(*weight, id);
         id
+    }
+
+    fn slice(&mut self, weight: &Weight, Slice { axis, rows }: Slice) -> Id {
+        let whole = self.weight(&weight.whole());
+        let mut tensor = *self.tensor(whole);
+        tensor.dims = weight.dims;
+        tensor.offset += u64::from(rows.first) * tensor.strides[axis] as u64;
+        tensor.strides[axis] *= i64::from(rows.step);
+        self.push_tensor(tensor)
     }
 
     /// A vector `[n]` that the model computed.
@@ -409,11 +440,14 @@ impl<'a> Builder<'a> {
         } else {
             Window::Full
         };
+        let temperature = attend.temperature.unwrap_or(Temperature { beta: 0.0, span: 0 });
         let words = [
             (word::attention::SCALE, attend.scale.to_bits()),
             (word::attention::SOFTCAP, attend.softcap.to_bits()),
             (word::attention::WINDOW_KIND, kind as u32),
             (word::attention::WINDOW, attend.window.unwrap_or(0)),
+            (word::attention::BETA, bits(temperature.beta)),
+            (word::attention::SPAN, temperature.span),
         ];
         let inputs = [
             Some(q),

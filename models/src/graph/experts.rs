@@ -9,15 +9,9 @@ use backend_api::{
 use super::{Builder, Content, Id, builder::bits};
 use crate::{
     error::LoadError,
-    weights::{Linear, Weight, Weights},
+    names::{Names, Rows},
+    weights::{Block, Linear},
 };
-
-/// Weights of n experts side by side: `[K, M, n]` and a bias `[M, n]`, if there is one.
-#[derive(Clone, Copy, Debug)]
-struct Stack {
-    weight: Weight,
-    bias: Option<Weight>,
-}
 
 /// The gate of the experts, with its numbers.
 #[derive(Clone, Copy, Debug)]
@@ -30,50 +24,67 @@ pub struct ExpertGate {
     pub limit: f32,
 }
 
+impl ExpertGate {
+    /// silu(g)·u.
+    pub const SILU: ExpertGate = ExpertGate {
+        kind: Gate::Silu,
+        alpha: 0.0,
+        limit: 0.0,
+    };
+}
+
+/// What a mixture of experts is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Mixture {
+    /// n: how many experts there are.
+    pub count: u32,
+    /// k: how many of them serve a token.
+    pub used: u32,
+    /// f: hidden values of an expert.
+    pub hidden: u32,
+    /// Their gate.
+    pub gate: ExpertGate,
+    /// How logits become the experts' weights.
+    pub weights: PickMode,
+    /// Factor on them.
+    pub scale: f32,
+}
+
 /// A mixture of experts: a router and n gated feed-forward networks, of which each token takes k.
 pub struct Experts {
     router: Linear,
-    gate: Stack,
-    up: Stack,
-    down: Stack,
-    used: u32,
-    activation: ExpertGate,
+    /// `[d, f, n]`, as `up`.
+    gate: Linear,
+    up: Linear,
+    /// `[f, d, n]`.
+    down: Linear,
+    of: Mixture,
 }
 
 impl Experts {
-    /// `BLOCK.ffn_gate_inp` and `ffn_gate_exps`, `ffn_up_exps`, `ffn_down_exps` of `n` experts with `f` hidden values, of
-    /// which `used` serve a token.
-    pub fn load(
-        weights: &Weights,
-        block: &str,
-        [d, f, n]: [u32; 3],
-        used: u32,
-        activation: ExpertGate,
-    ) -> Result<Experts, LoadError> {
-        let stack = |name: &str, k, m| {
-            let name = format!("{block}.{name}");
-            Ok::<Stack, LoadError>(Stack {
-                weight: weights.matrix(&format!("{name}.weight"), &[k, m, n])?,
-                bias: weights.optional_vector(&format!("{name}.bias"), &[m, n])?,
-            })
-        };
+    /// `ffn_gate_inp` and `ffn_gate_exps`, `ffn_up_exps`, `ffn_down_exps` of a model with `d` values a token; or gate and up
+    /// in `ffn_gate_up_exps`, where their rows take turns.
+    pub fn load(block: &Block, d: u32, of: &Mixture) -> Result<Experts, LoadError> {
+        let Mixture {
+            count: n, hidden: f, ..
+        } = *of;
+        let [of_gate, of_up] = Rows::in_turn(f);
+        let hidden = |name: &str, of| block.stack(Names::new(name).or_rows("ffn_gate_up_exps", of), [d, f, n]);
         Ok(Experts {
-            router: weights.linear(&format!("{block}.ffn_gate_inp"), d, n)?,
-            gate: stack("ffn_gate_exps", d, f)?,
-            up: stack("ffn_up_exps", d, f)?,
-            down: stack("ffn_down_exps", f, d)?,
-            used,
-            activation,
+            router: block.linear("ffn_gate_inp", d, n)?,
+            gate: hidden("ffn_gate_exps", of_gate)?,
+            up: hidden("ffn_up_exps", of_up)?,
+            down: block.stack("ffn_down_exps", [f, d, n])?,
+            of: *of,
         })
     }
 
-    /// x + Σ weight·expert(h) over the k experts with the largest logits, weights by softmax over those; in the place of
-    /// x `[d, T]`.
+    /// x + Σ weight·expert(h) over the k experts with the largest logits; in the place of x `[d, T]`.
     pub fn build(&self, g: &mut Builder, h: Id, x: Id) -> Id {
         let logits = g.router(h, &self.router);
-        let chosen = g.top_k(logits, self.used);
-        let weights = g.pick(logits, chosen, PickMode::SoftmaxPicked);
-        let hidden = g.gated_expert_product(h, [&self.gate, &self.up], chosen, &self.activation);
+        let chosen = g.top_k(logits, self.of.used);
+        let weights = g.pick(logits, chosen, &self.of);
+        let hidden = g.gated_expert_product(h, [&self.gate, &self.up], chosen, &self.of.gate);
         let outputs = g.expert_product(hidden, &self.down, chosen);
         g.combine_into(outputs, weights, x);
         x
@@ -100,16 +111,19 @@ impl Builder<'_> {
         self.emit(Operation::TopK, &[Some(x)], y, &[])
     }
 
-    /// Entries of x `[n, T]` by ids `[k, T]`, as `mode` says: `[k, T]`.
-    fn pick(&mut self, x: Id, ids: Id, mode: PickMode) -> Id {
+    /// The weights of the experts that ids `[k, T]` name, of logits x `[n, T]`: `[k, T]`.
+    fn pick(&mut self, x: Id, ids: Id, of: &Mixture) -> Id {
         let dims = self.tensor(ids).dims;
         let y = self.activation(dims, 1, x);
-        let words = [(word::pick::MODE, mode as u32), (word::pick::SCALE, bits(1.0))];
+        let words = [
+            (word::pick::MODE, of.weights as u32),
+            (word::pick::SCALE, bits(of.scale)),
+        ];
         self.emit(Operation::Pick, &[Some(x), Some(ids)], y, &words)
     }
 
     /// gate(Wg·x, Wu·x) of the chosen experts, ids `[k, T]`: `[M, k, T]` of x `[K, T]`.
-    fn gated_expert_product(&mut self, x: Id, [gate, up]: [&Stack; 2], ids: Id, with: &ExpertGate) -> Id {
+    fn gated_expert_product(&mut self, x: Id, [gate, up]: [&Linear; 2], ids: Id, with: &ExpertGate) -> Id {
         let [k, columns, ..] = self.tensor(ids).dims;
         let y = self.activation([gate.weight.dims[1], k, columns, 1], 2, x);
         let x = self.as_one_row(x);
@@ -129,7 +143,7 @@ impl Builder<'_> {
     }
 
     /// W·x + b of the chosen experts: `[M, k, T]` of x `[K, k, T]`.
-    fn expert_product(&mut self, x: Id, stack: &Stack, ids: Id) -> Id {
+    fn expert_product(&mut self, x: Id, stack: &Linear, ids: Id) -> Id {
         let [_, k, columns, _] = self.tensor(x).dims;
         let y = self.activation([stack.weight.dims[1], k, columns, 1], 2, x);
         let w = self.weight(&stack.weight);

@@ -1,8 +1,13 @@
 //! A model as a graph of operations: what every backend runs.
 
+pub mod altup;
 pub mod blocks;
+pub mod borrowed;
 pub mod builder;
+pub mod decoder;
 pub mod experts;
+pub mod laurel;
+pub mod own_inputs;
 pub mod rope;
 pub mod streams;
 
@@ -111,6 +116,8 @@ pub enum Content {
     Weight(usize),
     /// Tensor of the file, widened to F32.
     Widened(usize),
+    /// Tensor of the file in the usual order of its type, where the file has another.
+    Rewritten(usize),
     /// Numbers that the model computed.
     Constant(Vec<f32>),
     /// A layer's keys or values.
@@ -132,7 +139,7 @@ impl Content {
     /// The role in the contract.
     pub fn role(&self) -> Role {
         match self {
-            Content::Weight(_) => Role::Weight,
+            Content::Weight(_) | Content::Rewritten(_) => Role::Weight,
             Content::Widened(_) | Content::Constant(_) => Role::Constant,
             Content::Pool { .. } => Role::Pool,
             Content::Input(_) => Role::Input,

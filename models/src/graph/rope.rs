@@ -22,67 +22,111 @@ pub struct Yarn {
     pub factor: f64,
     /// The context that the model was first trained for.
     pub original_context: f64,
+    /// Frequencies that turn at least so often over the original context are kept; 32 is usual.
+    pub beta_fast: f64,
+    /// Frequencies that turn at most so often are divided; 1 is usual.
+    pub beta_slow: f64,
     /// Whether the two dimensions are rounded outwards to whole ones.
     pub rounded: bool,
+    /// Factor on cos and sin.
+    pub magnitude: f64,
 }
 
-const BETA_FAST: f64 = 32.0;
-const BETA_SLOW: f64 = 1.0;
+/// What is rotated, and how fast before any scaling.
+#[derive(Clone, Copy, Debug)]
+pub struct Rotated<'a> {
+    /// θ.
+    pub base: f32,
+    /// n: rotated dimensions.
+    pub dims: u32,
+    /// `[n/2]`: what frequencies are divided by.
+    pub factors: Option<&'a [f32]>,
+}
+
+impl Rotated<'_> {
+    /// n = `dims` dimensions at θ = `base`, without factors.
+    pub fn plain(base: f32, dims: u32) -> Self {
+        Rotated {
+            base,
+            dims,
+            factors: None,
+        }
+    }
+
+    /// θ^(−2j/n) / factor_j.
+    fn frequencies(&self) -> impl Iterator<Item = f64> {
+        let (base, dims) = (f64::from(self.base), f64::from(self.dims));
+        (0..self.dims / 2).map(move |j| {
+            let factor = self.factors.map_or(1.0, |factors| f64::from(factors[j as usize]));
+            base.powf(-2.0 * f64::from(j) / dims) / factor
+        })
+    }
+}
 
 impl Rope {
     /// θ^(−2j/n) / factor for n rotated dimensions.
     pub fn linear(base: f32, dims: u32, factor: f32) -> Rope {
-        Rope::new(plain(base, dims).map(|f| f / f64::from(factor)), 1.0)
+        Rope::divided(&Rotated::plain(base, dims), factor, 1.0)
     }
 
-    /// Frequencies blended between interpolated and kept ones by a ramp over the dimensions; cos and sin times
-    /// 1 + 0.1·ln factor.
-    pub fn yarn(base: f32, dims: u32, yarn: Yarn) -> Rope {
-        let (low, high) = yarn.ramp(f64::from(base), f64::from(dims));
-        let blended = plain(base, dims).enumerate().map(|(j, f)| {
+    /// All frequencies divided; cos and sin times `magnitude`.
+    pub fn divided(rotated: &Rotated, factor: f32, magnitude: f64) -> Rope {
+        Rope::new(rotated.frequencies().map(|f| f / f64::from(factor)), magnitude)
+    }
+
+    /// Frequencies blended between divided and kept ones by a ramp over the dimensions.
+    pub fn yarn(rotated: &Rotated, yarn: Yarn) -> Rope {
+        let (low, high) = yarn.ramp(f64::from(rotated.base), f64::from(rotated.dims));
+        let blended = rotated.frequencies().enumerate().map(|(j, f)| {
             let r = ((j as f64 - low) / (high - low)).clamp(0.0, 1.0);
             f * (1.0 - r) + r * f / yarn.factor
         });
-        let magnitude = if yarn.factor > 1.0 {
-            1.0 + 0.1 * yarn.factor.ln()
-        } else {
-            1.0
-        };
-        Rope::new(blended, magnitude)
+        Rope::new(blended, yarn.magnitude)
     }
 
-    /// What `rope.scaling.*` asks for over n = `dims` rotated dimensions: nothing, `linear`, or `yarn` with its two
+    /// What `rope.scaling.*` asks for over heads of `head_dim` values: nothing, `linear`, or `yarn` with its two
     /// dimensions rounded.
-    pub fn from_keys(keys: &Keys, base: f32, dims: u32) -> Result<Rope, LoadError> {
-        Rope::scaled(keys, base, dims, true)
+    pub fn from_keys(keys: &Keys, base: f32, head_dim: u32) -> Result<Rope, LoadError> {
+        let dims = keys.rotated_dims(head_dim)?;
+        Rope::scaled(keys, &Rotated::plain(base, dims), true)
     }
 
-    /// As [`Rope::from_keys`], but YaRN's two dimensions stay as they are: gpt-oss was trained so.
-    pub fn from_keys_unrounded(keys: &Keys, base: f32, dims: u32) -> Result<Rope, LoadError> {
-        Rope::scaled(keys, base, dims, false)
+    /// As [`Rope::from_keys`], but YaRN where the file does not say, and its two dimensions stay as they are.
+    pub fn yarn_unrounded(keys: &Keys, base: f32, head_dim: u32) -> Result<Rope, LoadError> {
+        let dims = keys.rotated_dims(head_dim)?;
+        Rope::scaled_as(keys, &Rotated::plain(base, dims), "yarn", false)
     }
 
-    fn scaled(keys: &Keys, base: f32, dims: u32, rounded: bool) -> Result<Rope, LoadError> {
-        let factor = keys.opt_f32("rope.scaling.factor")?.unwrap_or(1.0);
-        match keys.opt_string("rope.scaling.type")? {
-            None | Some("none") => Ok(Rope::linear(base, dims, 1.0)),
-            _ if factor <= 0.0 => Err(keys.unexpected("rope.scaling.factor", "a factor above 0").into()),
-            Some("linear") => Ok(Rope::linear(base, dims, factor)),
-            Some("yarn") => {
-                let original_context = keys.size("rope.scaling.original_context_length")?.into();
-                Ok(Rope::yarn(
-                    base,
-                    dims,
-                    Yarn {
-                        factor: factor.into(),
-                        original_context,
-                        rounded,
-                    },
-                ))
-            }
-            Some(_) => Err(keys
+    /// What `rope.scaling.*` asks for; `rounded` as in [`Yarn`].
+    pub fn scaled(keys: &Keys, rotated: &Rotated, rounded: bool) -> Result<Rope, LoadError> {
+        // early files have a factor alone
+        let usual = match keys.opt_f32("rope.scaling.factor")? {
+            None => "none",
+            Some(_) => "linear",
+        };
+        Rope::scaled_as(keys, rotated, usual, rounded)
+    }
+
+    fn scaled_as(keys: &Keys, rotated: &Rotated, usual: &str, rounded: bool) -> Result<Rope, LoadError> {
+        let factor = || match keys.f32("rope.scaling.factor")? {
+            factor if factor > 0.0 => Ok(factor),
+            _ => Err(keys.unexpected("rope.scaling.factor", "a factor above 0")),
+        };
+        match keys.opt_string("rope.scaling.type")?.unwrap_or(usual) {
+            "none" => Ok(Rope::divided(rotated, 1.0, 1.0)),
+            "linear" => Ok(Rope::divided(rotated, factor()?, 1.0)),
+            "yarn" => Ok(Rope::yarn(rotated, Yarn::from_keys(keys, factor()?, rounded)?)),
+            _ => Err(keys
                 .unexpected("rope.scaling.type", "\"none\", \"linear\" or \"yarn\"")
                 .into()),
+        }
+    }
+
+    /// The same rotation of neighbours, for files whose rows of queries and keys are permuted so.
+    pub fn in_pairs(self) -> Rope {
+        Rope {
+            layout: RopeLayout::Pairs,
+            ..self
         }
     }
 
@@ -96,15 +140,54 @@ impl Rope {
     }
 }
 
-fn plain(base: f32, dims: u32) -> impl Iterator<Item = f64> {
-    (0..dims / 2).map(move |j| f64::from(base).powf(-2.0 * f64::from(j) / f64::from(dims)))
+/// 1 + 0.1·m·ln factor: what longer contexts do to the size of scores.
+fn growth(factor: f64, m: f64) -> f64 {
+    if factor > 1.0 { 1.0 + 0.1 * m * factor.ln() } else { 1.0 }
 }
 
 impl Yarn {
-    /// The dimensions between which frequencies pass from kept to interpolated.
+    /// The usual numbers: cos and sin times 1 + 0.1·ln factor.
+    pub fn usual(factor: f64, original_context: u32, rounded: bool) -> Yarn {
+        Yarn {
+            factor,
+            original_context: original_context.into(),
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            rounded,
+            magnitude: growth(factor, 1.0),
+        }
+    }
+
+    /// `rope.scaling.original_context_length`, and the numbers that are not usual. With `yarn_log_multiplier` m, cos and
+    /// sin are divided by 1 + 0.1·m·ln factor.
+    fn from_keys(keys: &Keys, factor: f32, rounded: bool) -> Result<Yarn, LoadError> {
+        let original = keys.size("rope.scaling.original_context_length")?;
+        let usual = Yarn::usual(factor.into(), original, rounded);
+        let number = |key: &str| Ok::<_, LoadError>(keys.opt_f32(&format!("rope.scaling.{key}"))?.map(f64::from));
+        if number("yarn_ext_factor")?.is_some_and(|extrapolated| extrapolated != 1.0) {
+            return Err(keys.unexpected("rope.scaling.yarn_ext_factor", "1").into());
+        }
+        let (fast, slow) = ("rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow");
+        let (beta_fast, beta_slow) = (
+            keys.positive_f32(fast)?.map_or(usual.beta_fast, f64::from),
+            keys.positive_f32(slow)?.map_or(usual.beta_slow, f64::from),
+        );
+        if beta_fast <= beta_slow {
+            return Err(keys.unexpected(fast, "more than rope.scaling.yarn_beta_slow").into());
+        }
+        let divided = growth(usual.factor, number("yarn_log_multiplier")?.unwrap_or(0.0));
+        Ok(Yarn {
+            beta_fast,
+            beta_slow,
+            magnitude: number("yarn_attn_factor")?.unwrap_or(usual.magnitude / divided),
+            ..usual
+        })
+    }
+
+    /// The dimensions between which frequencies pass from kept to divided.
     fn ramp(&self, base: f64, dims: f64) -> (f64, f64) {
         let at = |turns: f64| dims * (self.original_context / (turns * std::f64::consts::TAU)).ln() / (2.0 * base.ln());
-        let (mut low, mut high) = (at(BETA_FAST), at(BETA_SLOW));
+        let (mut low, mut high) = (at(self.beta_fast), at(self.beta_slow));
         if self.rounded {
             (low, high) = (low.floor(), high.ceil());
         }
@@ -131,15 +214,22 @@ mod tests {
 
     #[test]
     fn yarn_keeps_the_fast_and_divides_the_slow() {
-        let yarn = Yarn {
-            factor: 32.0,
-            original_context: 4096.0,
-            rounded: false,
-        };
-        let (scaled, plain) = (Rope::yarn(150_000.0, 64, yarn), Rope::linear(150_000.0, 64, 1.0));
+        let yarn = Yarn::usual(32.0, 4096, false);
+        let rotated = Rotated::plain(150_000.0, 64);
+        let (scaled, plain) = (Rope::yarn(&rotated, yarn), Rope::divided(&rotated, 1.0, 1.0));
         assert_eq!(scaled.frequencies[0], plain.frequencies[0]);
         let last = plain.frequencies.len() - 1;
         assert_eq!(scaled.frequencies[last], plain.frequencies[last] / 32.0);
         assert!((scaled.magnitude - 1.3466).abs() < 1e-4);
+    }
+
+    #[test]
+    fn factors_divide_each_frequency_before_it_is_scaled() {
+        let rotated = Rotated {
+            factors: Some(&[1.0, 4.0]),
+            ..Rotated::plain(10_000.0, 4)
+        };
+        let rope = Rope::divided(&rotated, 2.0, 1.5);
+        assert_eq!((rope.frequencies, rope.magnitude), (vec![0.5, 0.00125], 1.5));
     }
 }

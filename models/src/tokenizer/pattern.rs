@@ -8,6 +8,7 @@ use regex_automata::meta::Regex;
 use regex_automata::{Anchored, Input, PatternID};
 
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+";
+const SMOLLM: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+";
 const LLAMA3: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+";
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+";
@@ -27,8 +28,12 @@ const TEKKEN: &str = concat!(
 pub enum Pattern {
     /// GPT-2's.
     Gpt2,
+    /// SmolLM's: GPT-2's, but digits stand alone.
+    Smollm,
     /// Llama 3's: numbers in threes.
     Llama3,
+    /// Phi-4's and Smaug's: cut as Llama 3's words, but always merged.
+    Dbrx,
     /// Qwen 2's: digits one by one.
     Qwen2,
     /// GPT-4o's and gpt-oss's (o200k): words split where upper case follows lower case.
@@ -41,10 +46,14 @@ const NAMES: &[(&str, Pattern)] = &[
     ("gpt-2", Pattern::Gpt2),
     ("gpt2", Pattern::Gpt2),
     ("phi-2", Pattern::Gpt2),
+    ("smollm", Pattern::Smollm),
     ("llama-bpe", Pattern::Llama3),
     ("llama3", Pattern::Llama3),
     ("llama-v3", Pattern::Llama3),
     ("falcon3", Pattern::Llama3),
+    ("pixtral", Pattern::Llama3),
+    ("dbrx", Pattern::Dbrx),
+    ("smaug-bpe", Pattern::Dbrx),
     ("qwen2", Pattern::Qwen2),
     ("deepseek-r1-qwen", Pattern::Qwen2),
     ("megrez", Pattern::Qwen2),
@@ -84,7 +93,8 @@ impl Pattern {
     fn expression(self) -> &'static str {
         match self {
             Pattern::Gpt2 => GPT2,
-            Pattern::Llama3 => LLAMA3,
+            Pattern::Smollm => SMOLLM,
+            Pattern::Llama3 | Pattern::Dbrx => LLAMA3,
             Pattern::Qwen2 => QWEN2,
             Pattern::O200k => O200K,
             Pattern::Tekken => TEKKEN,
@@ -94,14 +104,18 @@ impl Pattern {
 
 /// A compiled [`Pattern`].
 #[derive(Debug)]
-pub(super) struct Splitter(Regex);
+pub(super) struct Splitter {
+    regex: Regex,
+    pattern: Pattern,
+}
 
 const SPACES: PatternID = PatternID::new_unchecked(1);
 
 impl Splitter {
     pub(super) fn new(pattern: Pattern) -> Self {
         let regex = Regex::new_many(&[pattern.expression(), r"\s+"]);
-        Self(regex.expect("the expressions are constants, and each is compiled by a test"))
+        let regex = regex.expect("the expressions are constants, and each is compiled by a test");
+        Self { regex, pattern }
     }
 
     /// The words of `text` in order; together they are `text`.
@@ -116,11 +130,21 @@ impl Splitter {
 
     fn first(&self, text: &str) -> Option<usize> {
         let first = text.chars().next()?;
-        match self.0.find(Input::new(text).anchored(Anchored::Yes)) {
+        match self.regex.find(Input::new(text).anchored(Anchored::Yes)) {
             Some(found) if found.is_empty() => Some(first.len_utf8()),
-            Some(found) if found.pattern() == SPACES => Some(leave_last(text, found.end())),
+            Some(found) if found.pattern() == SPACES => Some(self.spaces(text, found.end())),
             Some(found) => Some(found.end()),
             None => Some(first.len_utf8()),
+        }
+    }
+
+    /// Where the white space that ends at `end` is to be cut. SmolLM sets digits apart before anything else, so that what
+    /// stands before one is at an end.
+    fn spaces(&self, text: &str, end: usize) -> usize {
+        let before_digit = text[end..].starts_with(char::is_numeric);
+        match self.pattern {
+            Pattern::Smollm if before_digit => end,
+            _ => leave_last(text, end),
         }
     }
 }
@@ -140,9 +164,11 @@ fn leave_last(text: &str, end: usize) -> usize {
 mod tests {
     use super::*;
 
-    const ALL: [Pattern; 5] = [
+    const ALL: [Pattern; 7] = [
         Pattern::Gpt2,
+        Pattern::Smollm,
         Pattern::Llama3,
+        Pattern::Dbrx,
         Pattern::Qwen2,
         Pattern::O200k,
         Pattern::Tekken,
@@ -185,8 +211,24 @@ mod tests {
         assert_eq!(words(Pattern::Tekken, "Case's 12"), ["Case", "'s", " ", "1", "2"]);
     }
 
+    /// Words as the `tokenizers` library cuts them.
+    #[test]
+    fn digits_stand_alone_in_smollm_with_all_spaces_before_them() {
+        for (text, expected) in [
+            ("a  12 b", vec!["a", "  ", "1", "2", " b"]),
+            ("  7", vec!["  ", "7"]),
+            ("a \n b9c", vec!["a", " \n", " b", "9", "c"]),
+        ] {
+            assert_eq!(words(Pattern::Smollm, text), expected, "{text:?}");
+        }
+    }
+
     #[test]
     fn names_are_those_of_other_engines() {
+        for usual in ["llama-bpe", "smaug-bpe", "smollm", "tekken", "qwen2", "dbrx", "gpt-4o"] {
+            assert!(Pattern::named(usual).is_some(), "{usual}");
+        }
+        assert!(!Pattern::Dbrx.takes_whole_words() && !Pattern::Dbrx.adds_bos());
         assert_eq!(Pattern::named("deepseek-r1-qwen"), Some(Pattern::Qwen2));
         assert_eq!(Pattern::named("llama-v3"), Some(Pattern::Llama3));
         assert_eq!(Pattern::named("default"), None);

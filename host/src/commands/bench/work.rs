@@ -33,7 +33,12 @@ fn of_node(graph: &Graph, node: &backend_api::graph::Node) -> u64 {
         .iter()
         .filter_map(|&input| graph.tensors.get(input as usize));
     // biases have one dimension, so they count as nothing that matters
-    let weights = inputs.filter(|t| matches!(graph.buffers[t.buffer as usize].content, Content::Weight(_)));
+    let weights = inputs.filter(|t| {
+        matches!(
+            graph.buffers[t.buffer as usize].content,
+            Content::Weight(_) | Content::Rewritten(_)
+        )
+    });
     weights
         .map(|w| 2 * u64::from(w.dims[0]) * u64::from(w.dims[1]) * columns)
         .sum()

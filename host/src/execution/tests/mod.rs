@@ -26,7 +26,10 @@ use backend_api::{
     types::Type,
     validate,
 };
-use models::{architecture::Model, gguf::Gguf};
+use models::{
+    architecture::Model,
+    gguf::{Gguf, GgufWriter},
+};
 
 use super::{device::Target, engine::Settings};
 
@@ -180,10 +183,13 @@ impl Device for Evaluator {
     }
 }
 
-/// A small qwen2, for steps of up to 4 tokens and 2 wanted columns.
-fn model() -> (Arc<Gguf>, Model, Settings) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/qwen2-f32.gguf");
-    let file = Arc::new(Gguf::open(&path).unwrap());
+/// A model of the fixtures, for steps of up to 4 tokens and 2 wanted columns.
+fn fixture(name: &str) -> (Arc<Gguf>, Model, Settings) {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+    served(Gguf::open(&fixtures.join(name)).unwrap())
+}
+
+fn served(file: Gguf) -> (Arc<Gguf>, Model, Settings) {
     let model = Model::load(&file).unwrap();
     let settings = Settings {
         context: 32,
@@ -194,5 +200,33 @@ fn model() -> (Arc<Gguf>, Model, Settings) {
         cache_types: [Type::F32; 2],
         threads: 1,
     };
-    (file, model, settings)
+    (Arc::new(file), model, settings)
+}
+
+/// A small qwen2.
+fn model() -> (Arc<Gguf>, Model, Settings) {
+    fixture("qwen2-f32.gguf")
+}
+
+/// A small qwen3moe.
+fn mixture() -> (Arc<Gguf>, Model, Settings) {
+    fixture("families/qwen3moe-f16.gguf")
+}
+
+/// The same, gate and up of its experts in one tensor, where their rows take turns.
+fn fused_mixture() -> (Arc<Gguf>, Model, Settings) {
+    let (file, ..) = mixture();
+    let mut copy = GgufWriter::copy_of(&file);
+    for layer in 0..2 {
+        let [gate, up] = ["gate", "up"].map(|part| format!("blk.{layer}.ffn_{part}_exps.weight"));
+        let (gate, up) = (file.tensor(&gate).unwrap(), file.tensor(&up).unwrap());
+        let row = gate.dims[0] as usize * 2;
+        let rows = file.data(gate).chunks(row).zip(file.data(up).chunks(row));
+        let data: Vec<u8> = rows.flat_map(|(gate, up)| [gate, up].concat()).collect();
+        let dims = [gate.dims[0], gate.dims[1] * 2, gate.dims[2]];
+        let name = format!("blk.{layer}.ffn_gate_up_exps.weight");
+        copy.tensor(&name, &dims, gate.kind, data).unwrap();
+        copy.remove_tensor(&gate.name).remove_tensor(&up.name);
+    }
+    served(Gguf::from_bytes("fused", copy.to_bytes()).unwrap())
 }

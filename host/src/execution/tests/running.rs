@@ -1,20 +1,26 @@
+use std::sync::Arc;
+
 use backend_api::{
     abi_stable::std_types::RStr,
     contract::HostServices,
     operations::Operation::{self, *},
 };
 
-use super::{Double, model};
+use models::{architecture::Model, gguf::Gguf};
+
+use super::{Double, fused_mixture, mixture, model};
 use crate::{
-    execution::{Engine, engine::plan_for},
+    execution::{
+        Engine,
+        engine::{Settings, plan_for},
+    },
     progress::Meter,
 };
 
 extern "C" fn no_log(_: u32, _: RStr<'_>, _: RStr<'_>) {}
 
 /// A model on these devices.
-fn engine(doubles: &[Double<'_>]) -> Engine {
-    let (file, model, settings) = model();
+fn engine_of((file, model, settings): (Arc<Gguf>, Model, Settings), doubles: &[Double<'_>]) -> Engine {
     let targets: Vec<_> = doubles.iter().map(|d| d.target("d")).collect();
     let plan = plan_for(&file, &model, &settings, &targets).unwrap();
     let services = HostServices {
@@ -26,10 +32,13 @@ fn engine(doubles: &[Double<'_>]) -> Engine {
     Engine::open(file, &model, &settings, plan, services, &Meter::default()).unwrap()
 }
 
+fn engine(doubles: &[Double<'_>]) -> Engine {
+    engine_of(model(), doubles)
+}
+
 /// The bits of the wanted logits of two steps: smaller than the largest, without wanted columns and with one, of one
 /// sequence and of two.
-fn logits(doubles: &[Double<'_>]) -> Vec<u32> {
-    let mut engine = engine(doubles);
+fn logits_of(engine: &mut Engine) -> Vec<u32> {
     let mut bits = Vec::new();
     let mut step = |columns: &[(usize, u32)], tokens: &[u32], wanted: &[u32]| {
         engine.evaluate(columns, tokens, wanted).unwrap();
@@ -38,6 +47,10 @@ fn logits(doubles: &[Double<'_>]) -> Vec<u32> {
     step(&[(0, 2)], &[5, 6], &[]);
     step(&[(0, 1), (1, 1)], &[7, 8], &[1]);
     bits
+}
+
+fn logits(doubles: &[Double<'_>]) -> Vec<u32> {
+    logits_of(&mut engine(doubles))
 }
 
 const COMPOSITES: &[Operation] = &[ProductAdd, Products, GatedProduct, NormAdd, NormRope];
@@ -70,6 +83,30 @@ fn the_same_numbers_come_of_every_placement() {
         discrete: true,
     });
     assert!(logits(&[first, second, Double::default()]) == whole, "three devices");
+}
+
+#[test]
+fn rows_of_a_fused_weight_go_to_a_device_that_takes_views() {
+    let whole = logits_of(&mut engine_of(mixture(), &[Double::default()]));
+    for discrete in [false, true] {
+        let double = Double {
+            discrete,
+            ..Double::default()
+        };
+        assert!(
+            logits_of(&mut engine_of(fused_mixture(), &[double])) == whole,
+            "discrete: {discrete}"
+        );
+    }
+    let refusing = Double {
+        refuses_views: true,
+        discrete: true,
+        ..Double::default()
+    };
+    let mut engine = engine_of(fused_mixture(), &[refusing, Double::default()]);
+    assert!(logits_of(&mut engine) == whole);
+    let elsewhere: Vec<_> = engine.plan().refusals.iter().map(|r| (r.operation, r.nodes)).collect();
+    assert_eq!(elsewhere, [("expert_product", 4)], "gate and up of two layers");
 }
 
 #[test]
