@@ -444,7 +444,7 @@ fn no_word_is_split_at_the_end_of_a_line() {
     let terminal = Terminal::start(home.path(), 40, &options);
     let before = terminal.screen().cursor.0;
     let answer = terminal.enter(QUESTION);
-    assert_eq!(words(&answer), words(&[expected.clone()]));
+    assert_eq!(words(&answer), words(std::slice::from_ref(&expected)));
     let after = terminal.screen();
     assert!(!after.broken[before + 1..after.cursor.0].contains(&true), "{answer:?}");
 
