@@ -160,7 +160,8 @@ fn ctrl_c_ends_an_answer_and_not_the_program() {
     terminal.press("\r");
     terminal.wait("three lines of an answer", |screen| screen.cursor.0 > row + 3);
     terminal.press(CTRL_C);
-    terminal.printed_since(row);
+    let printed = terminal.printed_since(row);
+    assert!(figure(&printed, "decode", " tokens") < 10 * 2048, "it was ended early");
     let before = messages(&terminal, home.path());
     assert_eq!(before[0], ("user".into(), QUESTION.into()));
     assert_eq!(before[1].0, "assistant");
