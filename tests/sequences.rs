@@ -1,10 +1,15 @@
 //! Sequences are the same however they are served: side by side, forked, in scattered pages, resumed, shifted.
 
+use std::sync::atomic::AtomicBool;
+
 use host::{
     execution::{Engine, engine::Settings},
-    generation::Session,
+    generation::{Advance, Prefill, Session},
 };
 use tests::{Fixture, Logits, Serving, command, extend, json, settings, step};
+
+/// Nobody interrupts.
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 const MODELS: [&str; 3] = ["qwen2-f32", "qwen2-q8_0", "gemma3-q8_0"];
 
@@ -121,13 +126,13 @@ fn a_resumed_prompt_gives_the_logits_of_a_fresh_one() {
         ];
         for (prompt, reused) in turns {
             assert_eq!(
-                session.prefill(prompt).unwrap(),
+                session.prefill(prompt, &NEVER).unwrap().reused,
                 reused,
                 "{model}: a prompt of {} tokens",
                 prompt.len()
             );
             let mut fresh = self::session(&serving, 256, None);
-            fresh.prefill(prompt).unwrap();
+            fresh.prefill(prompt, &NEVER).unwrap();
             assert!(
                 session.logits() == fresh.logits(),
                 "{model}: a prompt of {} tokens",
@@ -138,18 +143,35 @@ fn a_resumed_prompt_gives_the_logits_of_a_fresh_one() {
 }
 
 #[test]
+fn an_interrupted_prompt_leaves_a_cache_to_go_on_from() {
+    let fixture = Fixture::named("gemma3-q8_0");
+    let (serving, tokens) = (Serving::of(&fixture), fixture.prompt());
+    let mut session = session(&serving, 256, None);
+    session.prefill(&tokens[..40], &NEVER).unwrap();
+    let interrupted = session.prefill(&tokens[..90], &AtomicBool::new(true)).unwrap();
+    let expected = Prefill {
+        reused: 40,
+        evaluated: 0,
+        complete: false,
+    };
+    assert_eq!(interrupted, expected);
+    assert_eq!(session.cached(), &tokens[..40]);
+    assert_eq!(session.prefill(&tokens[..90], &NEVER).unwrap().reused, 40);
+}
+
+#[test]
 fn a_shifted_context_goes_on_from_the_tokens_that_it_kept() {
     for model in MODELS {
         let fixture = Fixture::named(model);
         let (serving, tokens) = (Serving::of(&fixture), fixture.prompt());
         let mut shifted = session(&serving, 32, Some(4));
-        shifted.prefill(&tokens[..32]).unwrap();
-        assert!(shifted.advance(tokens[32]).unwrap());
+        shifted.prefill(&tokens[..32], &NEVER).unwrap();
+        assert_eq!(shifted.advance(tokens[32], &NEVER).unwrap(), Advance::Ready);
         assert_eq!(shifted.shifts(), 1);
         // four stay, half of the other 28 go
         let kept = [&tokens[..4], &tokens[18..33]].concat();
         let mut fresh = session(&serving, 32, None);
-        fresh.prefill(&kept).unwrap();
+        fresh.prefill(&kept, &NEVER).unwrap();
         assert!(shifted.logits() == fresh.logits(), "{model}");
     }
 }

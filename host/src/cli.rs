@@ -23,6 +23,7 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   host run embedded \"ROMEO: But soft,\" --raw --predict 40
   host run model.gguf \"Why is the sky blue?\"
+  host run model.gguf                              # a conversation, on a terminal
   host run model.gguf --file question.txt --temperature 0 --json
   host run model.gguf \"A city and its rivers\" --json-schema city.json
   cat report.txt | host run model.gguf \"Summarize this.\"";
@@ -209,7 +210,7 @@ pub struct RunArgs {
     /// GGUF file, or `embedded` for the small model in the program [default: embedded]
     #[arg(value_hint = ValueHint::FilePath)]
     pub model: Option<String>,
-    /// The prompt; what is piped in comes before it
+    /// The prompt; what is piped in comes before it. Without one, on a terminal, a conversation begins
     pub prompt: Vec<String>,
     /// Read the prompt from a file
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "prompt")]
@@ -256,9 +257,12 @@ pub struct RunArgs {
     /// End the answer when the context is full
     #[arg(long)]
     pub no_shift: bool,
-    /// Print figures of the run to standard error
-    #[arg(long)]
+    /// Print figures of the run to standard error; in a conversation, after each answer
+    #[arg(long, alias = "verbose")]
     pub stats: bool,
+    /// Break the lines of a conversation where the terminal does, not between words
+    #[arg(long)]
+    pub nowordwrap: bool,
     /// Print the answer, thoughts, tokens and figures as JSON, when it is complete
     #[arg(long)]
     pub json: bool,

@@ -1,6 +1,9 @@
 //! A conversation with a model: messages, the prompt that they make, and the answers to it.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use anyhow::bail;
 use models::{
@@ -11,7 +14,7 @@ use serde_json::{Value as Json, json};
 
 use crate::{
     dialect::Think,
-    generation::{Answer, Generation, Guide, Session},
+    generation::{Answer, Finish, Generation, Guide, Session, respelled},
     model::LoadedModel,
     reply::{Format, Reader, Reply, Sink},
     sampling::{Sampler, SamplingOptions},
@@ -56,6 +59,30 @@ pub struct Turn {
     pub reply: Reply,
     /// Whether the answer is complete in the form that was asked for; none without one.
     pub complete: Option<bool>,
+    /// How many of the oldest messages the context had no room for.
+    pub left_out: usize,
+    /// How many times the context was full and shifted while the answer was made.
+    pub shifts: usize,
+}
+
+impl Turn {
+    /// Why the answer is not complete in the form that was asked for; nothing where it is, or no form was asked for.
+    pub fn incomplete(&self) -> Option<&'static str> {
+        let reason = match self.answer.finish {
+            Finish::Length => "it has as many tokens as it may have\nhint: --predict allows more",
+            Finish::Context => "the context is full\nhint: --ctx-size asks for a longer one",
+            Finish::Interrupted => "it was interrupted",
+            Finish::Stop => "a stop string ended it",
+        };
+        (self.complete == Some(false)).then_some(reason)
+    }
+}
+
+/// What the model is asked to continue.
+struct Asked {
+    tokens: Vec<u32>,
+    /// Oldest messages that are not part of it.
+    left_out: usize,
 }
 
 /// Messages and the sequence that holds them.
@@ -98,13 +125,25 @@ impl<'m> Conversation<'m> {
         &self.messages
     }
 
+    /// The model.
+    pub fn model(&self) -> &'m LoadedModel {
+        self.model
+    }
+
     /// Forgets what was said.
     pub fn clear(&mut self) {
         self.messages.clear();
     }
 
-    /// Says `text` to the model. Its reply goes to `sink` as it comes, and into the conversation when it is complete.
+    /// Goes on from what was said elsewhere: objects with `role` and `content`.
+    pub fn resume(&mut self, messages: Vec<Json>) {
+        self.messages = messages;
+    }
+
+    /// Says `text` to the model. Its reply goes to `sink` as it comes, and into the conversation when it is complete or
+    /// was interrupted; an error leaves the conversation as it was.
     pub fn say(&mut self, text: &str, sink: &mut Sink<'_>) -> anyhow::Result<Turn> {
+        self.interrupt.store(false, Ordering::Relaxed);
         let message = json!({"role": "user", "content": text});
         self.messages.push(message);
         let turn = self.answer(sink);
@@ -116,7 +155,8 @@ impl<'m> Conversation<'m> {
     }
 
     fn answer(&mut self, sink: &mut Sink<'_>) -> anyhow::Result<Turn> {
-        let prompt = self.prompt()?;
+        let Asked { tokens, left_out } = self.prompt()?;
+        let shifts = self.session.shifts();
         let longest = LONGEST_IN_CONTEXTS * self.session.context() as usize;
         let format = if self.options.raw {
             Format::Plain
@@ -127,7 +167,7 @@ impl<'m> Conversation<'m> {
         let generation = Generation {
             tokenizer: &self.model.tokenizer,
             sampler: Sampler::new(self.options.sampling.clone())?,
-            reader: Reader::new(&self.model.tokenizer, format, &prompt, stops),
+            reader: Reader::new(&self.model.tokenizer, format, &tokens, stops),
             guide: self
                 .options
                 .format
@@ -137,41 +177,66 @@ impl<'m> Conversation<'m> {
             ignore_end: self.options.ignore_end,
             interrupt: &self.interrupt,
         };
-        let (answer, reply) = generation.run(&mut self.session, &prompt, sink)?;
+        let (answer, reply) = generation.run(&mut self.session, &tokens, sink)?;
         let complete = self.options.format.as_ref().map(|form| form.accepts(&reply.content));
         Ok(Turn {
-            prompt_tokens: prompt.len(),
+            prompt_tokens: tokens.len(),
             answer,
             reply,
             complete,
+            left_out,
+            shifts: self.session.shifts() - shifts,
         })
     }
 
-    /// The tokens of all messages as the model wants them: through its chat template, or as they are.
-    fn prompt(&self) -> anyhow::Result<Vec<u32>> {
+    /// The prompt of as many messages as fit, the newest first; the last is part of it in any case. Where a full context
+    /// must not be shifted, of all messages.
+    fn prompt(&self) -> anyhow::Result<Asked> {
+        let all = self.asked(0)?;
+        if self.fits(&all) || !self.session.may_shift() {
+            return Ok(all);
+        }
+        let said = self.messages.iter().enumerate().skip(1);
+        let begins: Vec<usize> = said.filter(|(_, m)| m["role"] == "user").map(|(at, _)| at).collect();
+        let first = first_of(begins.len(), |at| Ok(self.fits(&self.asked(begins[at])?)))?;
+        let left_out = begins.get(first).or(begins.last());
+        left_out.map_or(Ok(all), |&left_out| self.asked(left_out))
+    }
+
+    fn fits(&self, asked: &Asked) -> bool {
+        asked.tokens.len() <= self.session.context() as usize
+    }
+
+    /// The tokens of the messages after the first `left_out`, as the model wants them: through its chat template, or as
+    /// they are. What is cached stays as it was chosen.
+    fn asked(&self, left_out: usize) -> anyhow::Result<Asked> {
+        let messages = &self.messages[left_out..];
         let text = match &self.model.template {
-            Some(_) if !self.options.raw => self.rendered()?,
+            Some(_) if !self.options.raw => self.rendered(messages)?,
             _ if self.options.system.is_some() => bail!(
                 "--system: {} has no chat template to put it into",
                 self.model.file.name()
             ),
-            _ => self
-                .messages
+            _ => messages
                 .iter()
                 .filter_map(|message| message["content"].as_str())
                 .collect(),
         };
-        let tokens = self.model.tokenizer.encode(&text, Special::Parse);
-        Ok(with_bos(&self.model.tokenizer, tokens))
+        let tokenizer = &self.model.tokenizer;
+        let tokens = with_bos(tokenizer, tokenizer.encode(&text, Special::Parse));
+        Ok(Asked {
+            tokens: respelled(tokenizer, self.session.cached(), &tokens),
+            left_out,
+        })
     }
 
-    fn rendered(&self) -> anyhow::Result<String> {
+    fn rendered(&self, messages: &[Json]) -> anyhow::Result<String> {
         let Some(template) = &self.model.template else {
             bail!("{} has no chat template", self.model.file.name());
         };
         let system = self.options.system.iter();
         let system = system.map(|text| json!({"role": "system", "content": text}));
-        let messages: Vec<_> = system.chain(self.messages.iter().cloned()).collect();
+        let messages: Vec<_> = system.chain(messages.iter().cloned()).collect();
         let tokenizer = &self.model.tokenizer;
         let piece = |token: Option<u32>| token.and_then(|t| tokenizer.piece_escaped(t).ok());
         let (bos, eos) = (piece(tokenizer.bos()), piece(tokenizer.eos()));
@@ -199,6 +264,19 @@ impl<'m> Conversation<'m> {
     }
 }
 
+/// The first of `count` places that `is_one`, as all after it are; `count` if none is.
+fn first_of(count: usize, is_one: impl Fn(usize) -> anyhow::Result<bool>) -> anyhow::Result<usize> {
+    let (mut low, mut high) = (0, count);
+    while low < high {
+        let middle = low.midpoint(high);
+        match is_one(middle)? {
+            true => high = middle,
+            false => low = middle + 1,
+        }
+    }
+    Ok(low)
+}
+
 /// The tokens with the one that begins a text first, where the model wants it and the template did not write it.
 fn with_bos(tokenizer: &Tokenizer, mut tokens: Vec<u32>) -> Vec<u32> {
     match tokenizer.bos() {
@@ -206,4 +284,19 @@ fn with_bos(tokenizer: &Tokenizer, mut tokens: Vec<u32>) -> Vec<u32> {
         _ => {}
     }
     tokens
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_place_is_found_wherever_it_is() {
+        for count in 0..20 {
+            for first in 0..=count {
+                assert_eq!(first_of(count, |at| Ok(at >= first)).unwrap(), first);
+            }
+        }
+        assert!(first_of(1, |_| bail!("broken")).is_err());
+    }
 }

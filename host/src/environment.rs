@@ -12,7 +12,7 @@ pub struct Variable {
 }
 
 /// All of them, for `--help` and the documentation.
-pub const VARIABLES: [Variable; 8] = [
+pub const VARIABLES: [Variable; 9] = [
     Variable {
         name: "GRAFT_PLUGINS",
         help: "Folders where backends are looked for, separated by colons; absolute paths",
@@ -42,8 +42,12 @@ pub const VARIABLES: [Variable; 8] = [
         help: "Where caches are; graft/ there remembers the plugins that were probed",
     },
     Variable {
+        name: "XDG_STATE_HOME",
+        help: "Where state is; graft/history there has what was typed in conversations",
+    },
+    Variable {
         name: "HOME",
-        help: "Where .cache is, if XDG_CACHE_HOME is not set",
+        help: "Where .cache and .local/state are, if those are not set; what ~/ stands for",
     },
 ];
 
@@ -73,9 +77,31 @@ pub fn log() -> Option<String> {
 
 /// Graft's folder in the user's cache; nothing where the user has none.
 pub fn cache_dir() -> Option<PathBuf> {
-    let home = || value("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let caches = value("XDG_CACHE_HOME").map(PathBuf::from).or_else(home)?;
-    caches.is_absolute().then(|| caches.join("graft"))
+    user_dir("XDG_CACHE_HOME", ".cache")
+}
+
+/// Graft's folder for what it remembers of the user; nothing where the user has none.
+pub fn state_dir() -> Option<PathBuf> {
+    user_dir("XDG_STATE_HOME", ".local/state")
+}
+
+/// Graft's folder in the one that `variable` names, or in `below_home`.
+fn user_dir(variable: &'static str, below_home: &str) -> Option<PathBuf> {
+    let default = || Some(home()?.join(below_home));
+    let folder = value(variable).map(PathBuf::from).or_else(default)?;
+    folder.is_absolute().then(|| folder.join("graft"))
+}
+
+fn home() -> Option<PathBuf> {
+    value("HOME").map(PathBuf::from)
+}
+
+/// The file that a user calls `name`: `~/` at its beginning is the user's own folder.
+pub fn of_user(name: &str) -> PathBuf {
+    match (name.strip_prefix("~/"), home()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => name.into(),
+    }
 }
 
 /// Whether output to a stream, which is a `terminal` or not, has colours.

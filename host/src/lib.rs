@@ -15,5 +15,7 @@ pub mod progress;
 pub mod reply;
 pub mod sampling;
 pub mod setup;
+pub mod stats;
 pub mod stop;
 pub mod structured;
+pub mod terminal;

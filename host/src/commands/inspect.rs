@@ -1,6 +1,10 @@
 //! `host inspect`: what a model file says of itself.
 
-use std::{collections::BTreeMap, io::Write, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use comfy_table::{CellAlignment, Table, presets};
 use models::{
@@ -132,7 +136,8 @@ fn short<T: serde::Serialize>(values: &[T]) -> Option<Json> {
     (values.len() <= SHOWN).then(|| json!(values))
 }
 
-fn print(file: &Gguf, tensors: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+/// Writes what a model is, without its metadata.
+pub fn summary(file: &Gguf, out: &mut dyn Write) -> io::Result<()> {
     let architecture = architecture_of(file).unwrap_or("(none)");
     let served = if architecture::known().contains(&architecture) {
         ""
@@ -157,8 +162,11 @@ fn print(file: &Gguf, tensors: bool, out: &mut dyn Write) -> anyhow::Result<()> 
         types.add_row([name.to_owned(), count.to_string(), bytes.to_string()]);
     }
     right_align(&mut types, &[1, 2]);
-    writeln!(out, "\n{}", types.trim_fmt())?;
+    writeln!(out, "\n{}", types.trim_fmt())
+}
 
+fn print(file: &Gguf, tensors: bool, out: &mut dyn Write) -> io::Result<()> {
+    summary(file, out)?;
     let mut metadata = plain_table(&["key", "value"]);
     for (key, value) in file.metadata().iter() {
         metadata.add_row([key.to_owned(), line_of(value)]);

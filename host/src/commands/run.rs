@@ -1,7 +1,6 @@
-//! `host run`: an answer to a prompt.
+//! `host run`: an answer to a prompt, or a conversation.
 
 mod form;
-mod print;
 
 use std::{
     io::{IsTerminal, Write, stderr, stdin, stdout},
@@ -20,12 +19,16 @@ use crate::{
     generation::{Finish, Session},
     model::{EMBEDDED, LoadedModel, open_file},
     progress::Waiting,
-    reply::{Reply, ToolCall},
+    reply::{
+        ToolCall,
+        print::{Printer, Thoughts, tell_the_rest},
+    },
     sampling::SamplingOptions,
-    setup::{self, Running},
+    setup,
+    stats::{self, milliseconds},
     structured::Format,
+    terminal::{self, Place},
 };
-use print::{Printer, Thoughts};
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -50,9 +53,12 @@ struct Timings {
     decode_ms: f64,
 }
 
-/// Answers the prompt. The answer alone goes to `out`.
+/// Answers the prompt, of which the answer alone goes to `out`; or, where there is none, talks with the user.
 pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    let text = prompt_text(args)?;
+    let text = match is_conversation(args) {
+        true => None,
+        false => Some(prompt_text(args)?),
+    };
     let start = Instant::now();
     let waiting = Waiting::new(format!("loading {}", args.model.as_deref().unwrap_or(EMBEDDED)));
     let model = LoadedModel::open(args.model.as_deref())?;
@@ -60,51 +66,103 @@ pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let format = form::of(args, &model)?;
     let running = setup::start(&model, &args.engine.request(1), waiting.meter())?;
     drop(waiting);
-    let load = start.elapsed();
-
-    let Running {
-        engine,
-        backend,
-        devices,
-        context,
-    } = running;
-    let session = Session::new(engine, context, (!args.no_shift).then_some(args.keep));
-    let mut conversation = Conversation::new(&model, session, options(args, format));
-    let turn = if args.json {
-        conversation.say(&text, &mut |_| Ok(()))?
-    } else {
-        print_reply(&mut conversation, &text, args.hide_thinking, out)?
+    let loaded = Loaded {
+        time: start.elapsed(),
+        backend: running.backend,
+        devices: running.devices,
     };
-    let answer = &turn.answer;
-    if args.json {
-        let report = Report {
-            text: &turn.reply.content,
-            thinking: &turn.reply.thinking,
-            tool_calls: turn.reply.calls.iter().map(ToolCall::to_json).collect(),
-            tokens: &answer.tokens,
-            prompt_tokens: turn.prompt_tokens,
-            generated: answer.tokens.len(),
-            finish: answer.finish,
-            complete: turn.complete,
-            timings: Timings {
-                load_ms: milliseconds(load),
-                prefill_ms: milliseconds(answer.prefill),
-                decode_ms: milliseconds(answer.decode),
-            },
-            backend: &backend,
-            devices: &devices,
-        };
-        serde_json::to_writer(&mut *out, &report)?;
+
+    let keep = (!args.no_shift).then_some(args.keep);
+    let session = Session::new(running.engine, running.context, keep);
+    let conversation = Conversation::new(&model, session, options(args, format));
+    match text {
+        Some(text) => answer(conversation, &text, args, &loaded, out)?,
+        None => converse(conversation, args, &loaded, out)?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was loaded, and where.
+struct Loaded {
+    time: Duration,
+    backend: String,
+    devices: Vec<String>,
+}
+
+/// Whether somebody sits at a terminal and has given no prompt.
+fn is_conversation(args: &RunArgs) -> bool {
+    let prompt = !args.prompt.is_empty() || args.file.is_some();
+    !prompt && !args.json && stdin().is_terminal() && stdout().is_terminal()
+}
+
+fn converse(
+    mut conversation: Conversation<'_>,
+    args: &RunArgs,
+    loaded: &Loaded,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    if args.stats {
+        let mut err = stderr().lock();
+        stats::loading(&mut err, loaded.time)?;
+        stats::memory(&mut err, conversation.session(), &loaded.devices)?;
+    }
+    let place = Place {
+        devices: &loaded.devices,
+        wordwrap: !args.nowordwrap,
+        verbose: args.stats,
+        hide_thinking: args.hide_thinking,
+    };
+    terminal::converse(conversation, place, out)
+}
+
+/// One answer to one prompt.
+fn answer(
+    mut conversation: Conversation<'_>,
+    text: &str,
+    args: &RunArgs,
+    loaded: &Loaded,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let turn = if args.json {
+        let turn = conversation.say(text, &mut |_| Ok(()))?;
+        serde_json::to_writer(&mut *out, &report(&turn, loaded))?;
+        turn
+    } else {
+        print_reply(&mut conversation, text, args.hide_thinking, out)?
+    };
     writeln!(out)?;
     if !args.json {
         tell_the_rest(&turn.reply, args.hide_thinking);
     }
     form::tell_incomplete(&turn);
     if args.stats {
-        print_stats(conversation.session(), &turn, load, &devices)?;
+        let mut err = stderr().lock();
+        stats::loading(&mut err, loaded.time)?;
+        stats::turn(&mut err, &turn)?;
+        stats::memory(&mut err, conversation.session(), &loaded.devices)?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
+}
+
+fn report<'a>(turn: &'a Turn, loaded: &'a Loaded) -> Report<'a> {
+    let answer = &turn.answer;
+    Report {
+        text: &turn.reply.content,
+        thinking: &turn.reply.thinking,
+        tool_calls: turn.reply.calls.iter().map(ToolCall::to_json).collect(),
+        tokens: &answer.tokens,
+        prompt_tokens: turn.prompt_tokens,
+        generated: answer.tokens.len(),
+        finish: answer.finish,
+        complete: turn.complete,
+        timings: Timings {
+            load_ms: milliseconds(loaded.time),
+            prefill_ms: milliseconds(answer.prefill),
+            decode_ms: milliseconds(answer.decode),
+        },
+        backend: &loaded.backend,
+        devices: &loaded.devices,
+    }
 }
 
 /// Prints the reply as it comes.
@@ -125,29 +183,6 @@ fn print_reply(
     let turn = conversation.say(text, &mut |piece| printer.piece(piece))?;
     printer.finish()?;
     Ok(turn)
-}
-
-/// Says what an answer that was printed does not show.
-fn tell_the_rest(reply: &Reply, hidden: bool) {
-    for call in &reply.calls {
-        tracing::warn!(
-            "the model calls the tool {} with {}; there are no tools here",
-            call.name,
-            call.arguments
-        );
-    }
-    if reply.content.is_empty() && reply.calls.is_empty() && !reply.thinking.is_empty() {
-        let hint = if hidden {
-            "\nhint: without --hide-thinking its thoughts are shown"
-        } else {
-            ""
-        };
-        tracing::warn!("the model thought but gave no answer{hint}");
-    }
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
 }
 
 /// What is piped in, then the prompt's words; or a file.
@@ -204,37 +239,4 @@ fn options(args: &RunArgs, format: Option<Format>) -> Options {
         ignore_end: args.ignore_eos,
         ..Options::default()
     }
-}
-
-fn print_stats(session: &mut Session, turn: &Turn, load: Duration, devices: &[String]) -> anyhow::Result<()> {
-    let answer = &turn.answer;
-    let rate = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
-    let mut err = stderr().lock();
-    writeln!(err, "load     {:>10.1} ms", milliseconds(load))?;
-    let evaluated = turn.prompt_tokens - answer.reused;
-    writeln!(
-        err,
-        "prefill  {:>10.1} ms  {evaluated} tokens, {} reused  {:.1} tokens/s",
-        milliseconds(answer.prefill),
-        answer.reused,
-        rate(evaluated, answer.prefill)
-    )?;
-    writeln!(
-        err,
-        "decode   {:>10.1} ms  {} tokens  {:.1} tokens/s",
-        milliseconds(answer.decode),
-        answer.tokens.len(),
-        rate(answer.tokens.len(), answer.decode)
-    )?;
-    if session.shifts() > 0 {
-        writeln!(err, "context shifted {} times", session.shifts())?;
-    }
-    for (label, device) in devices.iter().zip(&session.engine().plan().devices) {
-        writeln!(err, "{label}: {} bytes allocated", device.allocated())?;
-        for (region, bytes) in &device.regions {
-            writeln!(err, "  {:<12} {bytes:>14}", region.name())?;
-        }
-        writeln!(err, "  {:<12} {:>14}", "scratch", device.workspace)?;
-    }
-    Ok(())
 }

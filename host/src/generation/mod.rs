@@ -1,6 +1,7 @@
 //! Answers: from a prompt's tokens to text, a piece at a time.
 
 mod guide;
+mod respelled;
 pub mod session;
 
 use std::{
@@ -18,7 +19,8 @@ use crate::{
     structured::ConstraintError,
 };
 pub use guide::Guide;
-pub use session::Session;
+pub use respelled::respelled;
+pub use session::{Advance, Prefill, Session};
 
 /// Why no answer came, or none any more.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +76,8 @@ pub struct Answer {
     pub finish: Finish,
     /// Tokens of the prompt that were in the cache already.
     pub reused: usize,
+    /// Tokens of the prompt that were evaluated: the others, or fewer when that was interrupted.
+    pub evaluated: usize,
     /// Time for the prompt.
     pub prefill: Duration,
     /// Time for the answer's tokens.
@@ -108,16 +112,25 @@ impl Generation<'_> {
     ) -> Result<(Answer, Reply), GenerationError> {
         prompt.iter().for_each(|&token| self.sampler.accept(token));
         let start = Instant::now();
-        let reused = session.prefill(prompt)?;
+        let Prefill {
+            reused,
+            evaluated,
+            complete,
+        } = session.prefill(prompt, self.interrupt)?;
         let prefill = start.elapsed();
 
         let start = Instant::now();
-        let (tokens, finish) = self.decode(session, sink)?;
+        let (tokens, finish) = if complete {
+            self.decode(session, sink)?
+        } else {
+            (Vec::new(), Finish::Interrupted)
+        };
         let reply = self.reader.finish(sink)?;
         let answer = Answer {
             tokens,
             finish,
             reused,
+            evaluated,
             prefill,
             decode: start.elapsed(),
         };
@@ -142,8 +155,12 @@ impl Generation<'_> {
             if self.reader.push(token, sink)? || self.guide.as_mut().is_some_and(Guide::is_finished) {
                 break Finish::Stop;
             }
-            if tokens.len() < self.limit && !session.advance(token)? {
-                break Finish::Context;
+            if tokens.len() < self.limit {
+                match session.advance(token, self.interrupt)? {
+                    Advance::Ready => {}
+                    Advance::Full => break Finish::Context,
+                    Advance::Interrupted => break Finish::Interrupted,
+                }
             }
         };
         Ok((tokens, finish))

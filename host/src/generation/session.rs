@@ -1,10 +1,37 @@
 //! One sequence on an engine: what is cached, and the logits of what comes next.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::GenerationError;
-use crate::{cache::Prefix, execution::Engine};
+use crate::{
+    cache::Prefix,
+    execution::{Engine, engine::EngineError},
+};
 
 /// The one sequence that is served.
 const SEQUENCE: usize = 0;
+
+/// How far a prompt came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefill {
+    /// Tokens that were in the cache already.
+    pub reused: usize,
+    /// Tokens that were evaluated.
+    pub evaluated: usize,
+    /// Whether that is all of it; if not, it was interrupted and there are no logits.
+    pub complete: bool,
+}
+
+/// What became of a token that was to be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advance {
+    /// It is part of the sequence; the logits are those of what comes next.
+    Ready,
+    /// The context is full and must not be shifted.
+    Full,
+    /// Shifting the context was interrupted.
+    Interrupted,
+}
 
 /// A sequence that is evaluated in batches.
 pub struct Session {
@@ -53,8 +80,19 @@ impl Session {
         &mut self.logits
     }
 
-    /// Makes `prompt` the sequence, reusing what is cached of it, and says how many tokens that were.
-    pub fn prefill(&mut self, prompt: &[u32]) -> Result<usize, GenerationError> {
+    /// Whether a full context is shifted.
+    pub fn may_shift(&self) -> bool {
+        self.keep.is_some()
+    }
+
+    /// The tokens that are cached.
+    pub fn cached(&self) -> &[u32] {
+        self.cached.tokens()
+    }
+
+    /// Makes `prompt` the sequence, reusing what is cached of it. Ends between two batches once `interrupt` is true; what
+    /// was evaluated until then stays cached.
+    pub fn prefill(&mut self, prompt: &[u32], interrupt: &AtomicBool) -> Result<Prefill, GenerationError> {
         if prompt.is_empty() {
             return Err(GenerationError::EmptyPrompt);
         }
@@ -64,33 +102,47 @@ impl Session {
                 context: self.context,
             });
         }
+        let reused = self.reuse(prompt)?;
+        let batch = self.engine.plan().tokens as usize;
+        let mut evaluated = 0;
+        let fresh = &prompt[reused..];
+        for tokens in fresh.chunks(batch) {
+            if interrupt.load(Ordering::Relaxed) {
+                break;
+            }
+            evaluated += tokens.len();
+            self.evaluate(tokens, evaluated == fresh.len())?;
+        }
+        Ok(Prefill {
+            reused,
+            evaluated,
+            complete: evaluated == fresh.len(),
+        })
+    }
+
+    /// Cuts the sequence to what can be reused of it for `prompt`, and says how many tokens that are.
+    fn reuse(&mut self, prompt: &[u32]) -> Result<usize, EngineError> {
         let wanted = self.cached.reusable(prompt) as u32;
         let cache = self.engine.cache();
         let reused = cache.resumable(SEQUENCE, wanted);
-        cache
-            .truncate(SEQUENCE, reused)
-            .map_err(crate::execution::engine::EngineError::from)?;
+        cache.truncate(SEQUENCE, reused)?;
         self.cached.truncate(reused as usize);
-        let batch = self.engine.plan().tokens as usize;
-        let fresh = &prompt[reused as usize..];
-        let batches = fresh.len().div_ceil(batch);
-        for (i, tokens) in fresh.chunks(batch).enumerate() {
-            self.evaluate(tokens, i + 1 == batches)?;
-        }
         Ok(reused as usize)
     }
 
-    /// Adds a token. `false` when the context is full and must not be shifted.
-    pub fn advance(&mut self, token: u32) -> Result<bool, GenerationError> {
+    /// Adds a token. A full context is shifted first, if that is allowed; `interrupt` ends that early.
+    pub fn advance(&mut self, token: u32, interrupt: &AtomicBool) -> Result<Advance, GenerationError> {
         if self.cached.tokens().len() < self.context as usize {
             self.evaluate(&[token], true)?;
-            return Ok(true);
+            return Ok(Advance::Ready);
         }
-        let Some(keep) = self.keep else { return Ok(false) };
-        let rest = self.shifted(keep, token);
-        self.prefill(&rest)?;
+        let Some(keep) = self.keep else {
+            return Ok(Advance::Full);
+        };
         self.shifts += 1;
-        Ok(true)
+        let rest = self.shifted(keep, token);
+        let complete = self.prefill(&rest, interrupt)?.complete;
+        Ok(if complete { Advance::Ready } else { Advance::Interrupted })
     }
 
     /// The first `keep` tokens and the newer half of the others, then `token`.

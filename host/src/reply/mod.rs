@@ -6,6 +6,7 @@
 mod format;
 mod harmony;
 mod output;
+pub mod print;
 mod reader;
 mod tags;
 #[cfg(test)]

@@ -7,7 +7,6 @@ use anyhow::{Context, anyhow};
 use crate::{
     cli::{Form, RunArgs},
     conversation::Turn,
-    generation::Finish,
     model::LoadedModel,
     structured::Format,
 };
@@ -37,14 +36,7 @@ pub fn of(args: &RunArgs, model: &LoadedModel) -> anyhow::Result<Option<Format>>
 
 /// Warns of an answer that was cut before it was complete.
 pub fn tell_incomplete(turn: &Turn) {
-    if turn.complete != Some(false) {
-        return;
+    if let Some(reason) = turn.incomplete() {
+        tracing::warn!("the answer is not complete in the form that was asked for: {reason}");
     }
-    let reason = match turn.answer.finish {
-        Finish::Length => "it has as many tokens as it may have\nhint: --predict allows more",
-        Finish::Context => "the context is full\nhint: --ctx-size asks for a longer one",
-        Finish::Interrupted => "it was interrupted",
-        Finish::Stop => "a stop string ended it",
-    };
-    tracing::warn!("the answer is not complete in the form that was asked for: {reason}");
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::reply::{Channel, Piece};
+use super::{Channel, Piece, Reply};
 
 const DIM: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
@@ -88,6 +88,25 @@ impl<'w> Printer<'w> {
             text => out.write_all(text.as_bytes())?,
         }
         out.flush()
+    }
+}
+
+/// Says what an answer that was printed does not show.
+pub fn tell_the_rest(reply: &Reply, hidden: bool) {
+    for call in &reply.calls {
+        tracing::warn!(
+            "the model calls the tool {} with {}; there are no tools here",
+            call.name,
+            call.arguments
+        );
+    }
+    if reply.content.is_empty() && reply.calls.is_empty() && !reply.thinking.is_empty() {
+        let hint = if hidden {
+            "\nhint: without --hide-thinking its thoughts are shown"
+        } else {
+            ""
+        };
+        tracing::warn!("the model thought but gave no answer{hint}");
     }
 }
 
