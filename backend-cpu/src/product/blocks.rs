@@ -286,6 +286,22 @@ pub(super) trait Supers: Blocks {
     /// # Safety
     /// As [`Blocks`].
     unsafe fn integers<L: Lanes>(block: *const u8) -> Self::Whole;
+
+    /// The scales of a block of each row, and the minima, beyond which are zeros.
+    ///
+    /// # Safety
+    /// As [`Blocks`].
+    #[inline(always)]
+    unsafe fn scales_and_minima<L: Lanes>(blocks: Rows) -> [L::Shorts; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let [a, b] = [Self::integers::<L>(blocks[0]), Self::integers::<L>(blocks[1])];
+            [
+                L::widened([a.scales(), b.scales()]),
+                L::widened([a.minima(), b.minima()]),
+            ]
+        }
+    }
 }
 
 /// 32 values of two rows, ready to be multiplied.

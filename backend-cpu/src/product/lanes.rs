@@ -100,6 +100,9 @@ pub(super) trait Lanes {
     unsafe fn shorts(rows: [*const i16; 2]) -> Self::Shorts;
     /// 16 bytes of each row.
     unsafe fn widened(rows: [[i8; 16]; 2]) -> Self::Shorts;
+    /// Two times 8 numbers of 6 bits that each row has in its 12 bytes from `rows` + 4 on, as Q4_K packs scales and minima: the
+    /// first eight, then the others, each with eight more entries that mean nothing and eight zeros.
+    unsafe fn six_bits(rows: Rows) -> [Self::Shorts; 2];
     /// a times `b`.
     unsafe fn times(a: Self::Shorts, b: i16) -> Self::Shorts;
     /// Entry `group` < 8 of each row, sixteen times; with `halves`, entries 2·group and the one after it, eight times each.

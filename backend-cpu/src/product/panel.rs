@@ -139,7 +139,10 @@ fn set_scales<W: Blocks>(chunk: &mut Chunk, sub: usize, lane: usize, head: &W::H
 unsafe fn transposed(rows: &[[u8; 64]; 8]) -> [__m512i; 8] {
     // SAFETY: the caller has AVX-512; each vector is 64 bytes.
     unsafe {
-        let mut v = rows.each_ref().map(|row| _mm512_loadu_si512(row.as_ptr().cast()));
+        let mut v = [_mm512_setzero_si512(); 8];
+        for (v, row) in v.iter_mut().zip(rows) {
+            *v = _mm512_loadu_si512(row.as_ptr().cast());
+        }
         for bit in 0..3 {
             let d = 1 << bit;
             let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -177,7 +180,11 @@ unsafe fn add<W: Blocks>(
                 let mut dots = [[_mm512_setzero_si512(); 2]; TOGETHER];
                 for step in half * steps..(half + 1) * steps {
                     let codes = &chunk.codes[8 * i + step];
-                    let w = [0, 1].map(|h| _mm512_load_si512(codes[h].as_ptr().cast()));
+                    // no closures here: one would not have the set's features, and so not be inlined
+                    let w = [
+                        _mm512_load_si512(codes[0].as_ptr().cast()),
+                        _mm512_load_si512(codes[1].as_ptr().cast()),
+                    ];
                     for (dots, block) in dots.iter_mut().zip(blocks) {
                         let x = _mm512_set1_epi32(Block::four(block, step));
                         dots[0] = _mm512_dpbusd_epi32(dots[0], w[0], x);
@@ -185,8 +192,7 @@ unsafe fn add<W: Blocks>(
                     }
                 }
                 let group = halves * i + half;
-                let of = |rows: &[f32; ROWS]| [0, 16].map(|h| _mm512_load_ps(rows[h..].as_ptr()));
-                let (scales, minima) = (of(&chunk.scales[group]), of(&chunk.minima[group]));
+                let (scales, minima) = (halves_of(&chunk.scales[group]), halves_of(&chunk.minima[group]));
                 for ((totals, dots), block) in totals.iter_mut().zip(dots).zip(blocks) {
                     let scale = _mm512_set1_ps(Block::scale(block));
                     let sum = _mm512_set1_ps(Block::quarter_sum(block, (halves == 2).then_some(half)));
@@ -205,4 +211,11 @@ unsafe fn add<W: Blocks>(
             }
         }
     }
+}
+
+/// The numbers of the first 16 rows and of the others, which are aligned.
+#[inline(always)]
+unsafe fn halves_of(rows: &[f32; ROWS]) -> [__m512; 2] {
+    // SAFETY: the caller has AVX-512; each half is 64 bytes of an aligned array.
+    unsafe { [_mm512_load_ps(rows.as_ptr()), _mm512_load_ps(rows[16..].as_ptr())] }
 }

@@ -146,8 +146,9 @@ unsafe fn add<L: Lanes, W: Supers, const N: usize>(
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        let whole = blocks.map(|block| W::integers::<L>(block));
-        let scales = L::widened(whole.map(|whole| whole.scales()));
+        // no closure: one would not have the features of the set, and so not be inlined
+        let whole = [W::integers::<L>(blocks[0]), W::integers::<L>(blocks[1])];
+        let [scales, minima] = W::scales_and_minima::<L>(blocks);
         let mut products = [L::no_ints(); N];
         for sub in 0..VALUES / 32 {
             let codes = W::codes::<L>(blocks, sub);
@@ -159,7 +160,6 @@ unsafe fn add<L: Lanes, W: Supers, const N: usize>(
         }
         let offset = i16::from(W::Codes::OFFSET.unwrap_or(0));
         let less = L::times(scales, -offset);
-        let minima = L::widened(whole.map(|whole| whole.minima()));
         let (d, dmin) = (
             L::pair(whole[0].d(), whole[1].d()),
             L::pair(whole[0].dmin(), whole[1].dmin()),

@@ -35,6 +35,26 @@ unsafe fn dot(w: __m256i, x: __m256i) -> __m256 {
     unsafe { _mm256_cvtepi32_ps(_mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1))) }
 }
 
+/// The numbers of [`Lanes::six_bits`] of a row as bytes. Of its dwords, after the first, a and b have the low bits of the
+/// first four numbers of each kind, and the high bits of the last four, whose low bits are the nibbles of c.
+#[inline(always)]
+pub(super) unsafe fn six_bits(row: __m128i) -> __m128i {
+    // SAFETY: callers have AVX2.
+    unsafe {
+        let low = _mm_srlv_epi32(_mm_shuffle_epi32::<0b11_10_11_01>(row), _mm_setr_epi32(0, 0, 0, 4));
+        let low = _mm_and_si128(low, _mm_setr_epi32(0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f));
+        let high = _mm_srli_epi32::<2>(_mm_shuffle_epi32::<0b10_10_01_01>(row));
+        _mm_or_si128(low, _mm_and_si128(high, _mm_setr_epi32(0, 0x30303030, 0, 0x30303030)))
+    }
+}
+
+/// The high 128 bits, then zeros.
+#[inline(always)]
+unsafe fn upper_alone(v: __m256i) -> __m256i {
+    // SAFETY: callers have AVX2.
+    unsafe { _mm256_permute2x128_si256::<0x81>(v, v) }
+}
+
 /// The low 128 bits, twice.
 #[inline(always)]
 unsafe fn permuted_low(v: __m256i) -> __m256i {
@@ -217,13 +237,21 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     unsafe fn shorts(rows: [*const i16; 2]) -> [__m256i; 2] {
-        rows.map(|row| _mm256_loadu_si256(row.cast()))
+        both!(_mm256_loadu_si256([rows[0].cast(), rows[1].cast()]))
     }
 
     #[inline(always)]
     unsafe fn widened(rows: [[i8; 16]; 2]) -> [__m256i; 2] {
-        rows.each_ref()
-            .map(|row| _mm256_cvtepi8_epi16(_mm_loadu_si128(row.as_ptr().cast())))
+        let rows = both!(_mm_loadu_si128([rows[0].as_ptr().cast(), rows[1].as_ptr().cast()]));
+        both!(_mm256_cvtepi8_epi16(rows))
+    }
+
+    #[inline(always)]
+    unsafe fn six_bits(rows: Rows) -> [[__m256i; 2]; 2] {
+        let rows = both!(_mm_loadu_si128([rows[0].cast(), rows[1].cast()]));
+        let bytes = both!(six_bits(rows));
+        let all = both!(_mm256_cvtepu8_epi16(bytes));
+        [all, both!(upper_alone(all))]
     }
 
     #[inline(always)]
@@ -240,11 +268,11 @@ impl Lanes for Avx2 {
             both!(permuted_low(rows))
         };
         let [first, second] = if halves { [2 * group, 2 * group + 1] } else { [group; 2] };
-        let pair = |entry: usize| {
-            let byte = 2 * (entry as i16 % 8);
-            _mm_set1_epi16(byte | (byte + 1) << 8)
-        };
-        let order = _mm256_set_m128i(pair(second), pair(first));
+        let byte = |entry: usize| 2 * (entry as i16 % 8);
+        let order = _mm256_set_m128i(
+            _mm_set1_epi16(byte(second) | (byte(second) + 1) << 8),
+            _mm_set1_epi16(byte(first) | (byte(first) + 1) << 8),
+        );
         both!(_mm256_shuffle_epi8(quarter, [order; 2]))
     }
 

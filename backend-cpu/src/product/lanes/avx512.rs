@@ -203,8 +203,20 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
 
     #[inline(always)]
     unsafe fn widened(rows: [[i8; 16]; 2]) -> __m512i {
-        let [a, b] = rows.each_ref().map(|row| _mm_loadu_si128(row.as_ptr().cast()));
+        let [a, b] = [
+            _mm_loadu_si128(rows[0].as_ptr().cast()),
+            _mm_loadu_si128(rows[1].as_ptr().cast()),
+        ];
         _mm512_cvtepi8_epi16(_mm256_set_m128i(b, a))
+    }
+
+    #[inline(always)]
+    unsafe fn six_bits(rows: Rows) -> [__m512i; 2] {
+        let [a, b] = [_mm_loadu_si128(rows[0].cast()), _mm_loadu_si128(rows[1].cast())];
+        let bytes = _mm256_set_m128i(super::avx2::six_bits(b), super::avx2::six_bits(a));
+        let both = _mm512_cvtepu8_epi16(bytes);
+        let upper = _mm512_setr_epi64(2, 3, 0, 0, 6, 7, 0, 0);
+        [both, _mm512_maskz_permutexvar_epi64(0x33, upper, both)]
     }
 
     #[inline(always)]

@@ -221,6 +221,22 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
+    unsafe fn six_bits(rows: Rows) -> [[i16; 32]; 2] {
+        let mut out = [[0; 32]; 2];
+        for (r, row) in rows.iter().enumerate() {
+            let bytes = row.add(4).cast::<[u8; 12]>().read_unaligned();
+            for j in 0..4 {
+                let (a, b, c) = (bytes[j], bytes[j + 4], bytes[j + 8]);
+                out[0][16 * r + j] = i16::from(a & 63);
+                out[0][16 * r + j + 4] = i16::from(c & 15 | a >> 6 << 4);
+                out[1][16 * r + j] = i16::from(b & 63);
+                out[1][16 * r + j + 4] = i16::from(c >> 4 | b >> 6 << 4);
+            }
+        }
+        out
+    }
+
+    #[inline(always)]
     unsafe fn times(a: [i16; 32], b: i16) -> [i16; 32] {
         each!(0; 32, i => a[i].wrapping_mul(b))
     }
