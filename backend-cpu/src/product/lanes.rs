@@ -113,6 +113,34 @@ pub(super) trait Lanes {
     unsafe fn pairs_signed(w: Self::Bytes, x: Self::Bytes) -> Self::Shorts;
     /// sums + a·b, two neighbours to a sum.
     unsafe fn add_products(sums: Self::Ints, a: Self::Shorts, b: Self::Shorts) -> Self::Ints;
+    /// Whether [`Lanes::add_dots`] takes unsigned codes up to 255 rather than up to 127.
+    const WHOLE_BYTES: bool = false;
+
+    /// 64 bytes, aligned.
+    unsafe fn load64(from: *const u8) -> Self::Bytes;
+    /// The same four codes in each of the sixteen lanes.
+    unsafe fn four(codes: i32) -> Self::Bytes;
+    /// sums + w·x over the four codes of each lane, for w from 0, or with `signed` from −128, and x from −127 to 127.
+    unsafe fn add_dots(sums: Self::Ints, w: Self::Bytes, x: Self::Bytes, signed: bool) -> Self::Ints;
+
+    /// Eight vectors, each with eight dwords of one row and eight of another, as eight with one dword of each row: the first
+    /// rows' eight, then the second rows'.
+    unsafe fn turned(rows: &[[u8; 64]; 8]) -> [Self::Bytes; 8] {
+        let mut lanes = [[[0; 4]; 16]; 8];
+        for (i, row) in rows.iter().enumerate() {
+            for (j, dword) in row.as_chunks::<4>().0.iter().enumerate() {
+                lanes[j % 8][j / 8 * 8 + i] = *dword;
+            }
+        }
+        // SAFETY: the caller's promise.
+        let mut turned = unsafe { [Self::four(0); 8] };
+        for (turned, lanes) in turned.iter_mut().zip(&lanes) {
+            let half = |i: usize| lanes[8 * i..].as_ptr().cast::<u8>();
+            // SAFETY: the caller's promise; each half is 32 bytes.
+            *turned = unsafe { Self::load32([half(0), half(1)]) };
+        }
+        turned
+    }
     /// As floats.
     unsafe fn floats(sums: Self::Ints) -> Self::Floats;
     /// Sums over 4 neighbours of w·x, for w from 0 to 127 and x from −127 to 127.

@@ -149,25 +149,47 @@ integer_kernels!(
     target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
 );
 
-/// The kernels for many columns.
-#[cfg(target_arch = "x86_64")]
-mod panels {
-    use super::*;
+/// As above, for the kernels of many columns, of which so many with so many times 16 rows are in registers.
+macro_rules! panel_kernels {
+    ($module:ident, $lanes:ty, $columns:literal, $halves:literal, $feature:meta) => {
+        mod $module {
+            use super::*;
 
-    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    unsafe fn product<W: Blocks>(weights: &Weights, columns: &[*const u8], tile: &mut [f32], stride: usize) {
-        // SAFETY: the caller's promise, and the features are enabled.
-        unsafe { panel::product::<W>(weights, columns, tile, stride) }
-    }
+            #[$feature]
+            unsafe fn product<W: Blocks>(weights: &Weights, columns: &[*const u8], tile: &mut [f32], stride: usize) {
+                // SAFETY: the caller's promise, and the features are enabled.
+                unsafe { panel::product::<$lanes, W, $columns, $halves>(weights, columns, tile, stride) }
+            }
 
-    fn of<W: Blocks>() -> Product {
-        product::<W>
-    }
+            fn of<W: Blocks>() -> Product {
+                product::<W>
+            }
 
-    pub(super) fn kernel(ty: Type) -> Option<Product> {
-        for_blocks!(ty, of)
-    }
+            pub(super) fn kernel(ty: Type) -> Option<Product> {
+                for_blocks!(ty, of)
+            }
+        }
+    };
 }
+
+#[cfg(target_arch = "x86_64")]
+panel_kernels!(panel_avx2, lanes::Avx2, 2, 1, target_feature(enable = "avx2,fma,f16c"));
+#[cfg(target_arch = "x86_64")]
+panel_kernels!(
+    panel_avx512,
+    lanes::Avx512<false>,
+    4,
+    2,
+    target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")
+);
+#[cfg(target_arch = "x86_64")]
+panel_kernels!(
+    panel_avx512vnni,
+    lanes::Avx512<true>,
+    4,
+    2,
+    target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
+);
 
 type Choice = fn(Type) -> Option<Product>;
 
@@ -239,7 +261,7 @@ pub(super) fn select(kernels: Kernels) -> Selected {
     let avx512 = Selected {
         exact: (exact_avx512::kernel, 2),
         integer: (avx512::kernel, 2),
-        panel: (|_| None, 0),
+        panel: (panel_avx512::kernel, 2),
         quantize: avx512::quantize,
         quantize_supers: avx512::quantize_supers,
     };
@@ -248,14 +270,14 @@ pub(super) fn select(kernels: Kernels) -> Selected {
         (KernelSet::Avx2, _) => Selected {
             exact: (exact_avx2::kernel, 1),
             integer: (avx2::kernel, 1),
-            panel: (|_| None, 0),
+            panel: (panel_avx2::kernel, 1),
             quantize: avx2::quantize,
             quantize_supers: avx2::quantize_supers,
         },
         (KernelSet::Avx512, false) => avx512,
         (KernelSet::Avx512, true) => Selected {
             integer: (avx512vnni::kernel, 3),
-            panel: (panels::kernel, 3),
+            panel: (panel_avx512vnni::kernel, 3),
             quantize: avx512vnni::quantize,
             quantize_supers: avx512vnni::quantize_supers,
             ..avx512

@@ -295,6 +295,26 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load64(from: *const u8) -> [__m256i; 2] {
+        both!(_mm256_load_si256([from.cast(), from.add(32).cast()]))
+    }
+
+    #[inline(always)]
+    unsafe fn four(codes: i32) -> [__m256i; 2] {
+        [_mm256_set1_epi32(codes); 2]
+    }
+
+    #[inline(always)]
+    unsafe fn add_dots(sums: [__m256i; 2], w: [__m256i; 2], x: [__m256i; 2], signed: bool) -> [__m256i; 2] {
+        let pairs = if signed {
+            Self::pairs_signed(w, x)
+        } else {
+            Self::pairs_unsigned(w, x)
+        };
+        Self::add_products(sums, pairs, [_mm256_set1_epi16(1); 2])
+    }
+
+    #[inline(always)]
     unsafe fn floats(sums: [__m256i; 2]) -> [__m256; 2] {
         both!(_mm256_cvtepi32_ps(sums))
     }

@@ -251,6 +251,55 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
         }
     }
 
+    const WHOLE_BYTES: bool = VNNI;
+
+    #[inline(always)]
+    unsafe fn load64(from: *const u8) -> __m512i {
+        _mm512_load_si512(from.cast())
+    }
+
+    #[inline(always)]
+    unsafe fn four(codes: i32) -> __m512i {
+        _mm512_set1_epi32(codes)
+    }
+
+    #[inline(always)]
+    unsafe fn add_dots(sums: __m512i, w: __m512i, x: __m512i, signed: bool) -> __m512i {
+        if VNNI && !signed {
+            return _mm512_dpbusd_epi32(sums, w, x);
+        }
+        let pairs = if signed {
+            Self::pairs_signed(w, x)
+        } else {
+            Self::pairs_unsigned(w, x)
+        };
+        Self::add_products(sums, pairs, _mm512_set1_epi16(1))
+    }
+
+    /// The bits of a vector's number change places with those of a dword's.
+    #[inline(always)]
+    unsafe fn turned(rows: &[[u8; 64]; 8]) -> [__m512i; 8] {
+        let mut v = [_mm512_setzero_si512(); 8];
+        for (v, row) in v.iter_mut().zip(rows) {
+            *v = _mm512_loadu_si512(row.as_ptr().cast());
+        }
+        for bit in 0..3 {
+            let d = 1 << bit;
+            let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let distance = _mm512_set1_epi32(d);
+            let upper = _mm512_test_epi32_mask(lanes, distance);
+            // lanes of the second operand are numbered from 16 on
+            let low = _mm512_mask_add_epi32(lanes, upper, lanes, _mm512_set1_epi32(16 - d));
+            let high = _mm512_mask_add_epi32(_mm512_add_epi32(lanes, distance), upper, lanes, _mm512_set1_epi32(16));
+            for i in (0..8).filter(|i| i & d as usize == 0) {
+                let (a, b) = (v[i], v[i + d as usize]);
+                v[i] = _mm512_permutex2var_epi32(a, low, b);
+                v[i + d as usize] = _mm512_permutex2var_epi32(a, high, b);
+            }
+        }
+        v
+    }
+
     #[inline(always)]
     unsafe fn floats(sums: __m512i) -> __m512 {
         _mm512_cvtepi32_ps(sums)
