@@ -40,7 +40,9 @@ fn attention(operands: &Operands<'_>, step: &Step) -> usize {
         .count();
     let tokens = match operands.word(word::attention::WINDOW_KIND) {
         0 => step.context,
-        _ => step.context.min(operands.word(word::attention::WINDOW) + step.tokens),
+        _ => step
+            .context
+            .min(operands.word(word::attention::WINDOW).saturating_add(step.tokens)),
     };
     let a_token = |pool: &View| size(pool) / (pool.dims()[1] * pool.dims()[3]).max(1);
     let columns = size(operands.input(0)) + size(operands.output());

@@ -207,11 +207,6 @@ impl<'a> Job<'a> {
                 let panel = selected
                     .kernel(weights.ty(), Way::Panel)
                     .filter(|_| panels && way == Way::Integer);
-                let way_taken = panel.map_or(way, |_| Way::Panel);
-                context
-                    .counters
-                    .products
-                    .count(operation, weights.ty(), way_taken, kernel.set);
                 *part = Some(Part {
                     weights,
                     bias: b.and_then(|b| operands.optional(b)),
@@ -225,6 +220,11 @@ impl<'a> Job<'a> {
         let x = operands.input(0);
         let ids = roles.ids.map(|i| operands.input(i));
         let panels = parts.iter().flatten().all(|part| part.panel.is_some());
+        for part in parts.iter().flatten() {
+            let ty = part.weights.ty();
+            let way = if panels { Way::Panel } else { way(ty, exact) };
+            context.counters.products.count(operation, ty, way, part.kernel.set);
+        }
         // experts may have few columns each
         let few = !panels || ids.is_some();
         let asked = parts.iter().flatten().flat_map(move |part| {

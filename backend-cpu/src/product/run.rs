@@ -18,12 +18,14 @@ const PRODUCTS_A_PART: usize = 1 << 17;
 /// Parts for each thread, so that a slow one does not hold up the others.
 const PARTS_A_THREAD: usize = 4;
 
-/// Fewer columns do not pay for a panel.
+/// Fewer columns of an expert do not pay for a panel.
 const LEAST_IN_PANEL: usize = 8;
 
 /// Columns that go through the kernels together.
 struct Columns<const N: usize> {
     count: usize,
+    /// Whether they go through panels.
+    panel: bool,
     plain: [*const u8; N],
     blocks: [*const u8; N],
     supers: [*const u8; N],
@@ -159,7 +161,8 @@ impl Job<'_> {
     ) {
         for first in (0..count).step_by(N) {
             let last = count.min(first + N);
-            let columns = self.columns::<N>((first..last).map(&column), workspace);
+            let mut columns = self.columns::<N>((first..last).map(&column), workspace);
+            columns.panel = self.panels && (self.ids.is_none() || columns.count >= LEAST_IN_PANEL);
             let mut before = 0;
             for part in self.leading_parts() {
                 let own = tiles.start.max(before)..tiles.end.min(before + self.tiles(part));
@@ -176,6 +179,7 @@ impl Job<'_> {
     fn columns<const N: usize>(&self, numbers: impl Iterator<Item = usize>, workspace: &Workspace) -> Columns<N> {
         let mut columns = Columns {
             count: 0,
+            panel: false,
             plain: [std::ptr::null(); N],
             blocks: [std::ptr::null(); N],
             supers: [std::ptr::null(); N],
@@ -239,8 +243,7 @@ fn multiply<const R: usize, const N: usize>(
 ) {
     let index = match expert {
         Expert::Index(index) => {
-            let few = columns.count < LEAST_IN_PANEL;
-            let kernel = part.panel.filter(|_| R == PANEL_ROWS && !few).unwrap_or(part.kernel);
+            let kernel = part.panel.filter(|_| columns.panel).unwrap_or(part.kernel);
             call(&kernel, part, index, rows.clone(), columns, tile);
             index
         }
@@ -270,6 +273,7 @@ fn call<const R: usize, const N: usize>(
         Takes::Blocks => &columns.blocks,
         Takes::Supers => &columns.supers,
     };
+    debug_assert!(pointers[..columns.count].iter().all(|column| !column.is_null()));
     let tile = tile[..columns.count].as_flattened_mut();
     for first in rows.clone().step_by(kernel.rows) {
         let weights = Weights {

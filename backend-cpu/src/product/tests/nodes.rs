@@ -14,13 +14,13 @@ use backend_api::{
     types::Type,
 };
 
-use super::{Random, nmse};
+use super::{PANEL_COLUMNS, Random, nmse};
 use crate::{
     device::CpuDevice,
     kernel_set::{KernelSet, Kernels},
 };
 
-/// Columns of the largest step.
+/// Columns of the largest step of most trials.
 const T: u32 = 9;
 
 /// What the output's bytes are before a run.
@@ -45,6 +45,8 @@ fn device(kernels: Kernels, threads: usize) -> CpuDevice {
 
 /// A graph of one node with the contents of its buffers.
 struct Trial {
+    /// Columns of the largest step.
+    columns: u32,
     draft: Draft,
     random: Random,
     buffers: Vec<Vec<u8>>,
@@ -52,8 +54,13 @@ struct Trial {
 
 impl Trial {
     fn new() -> Trial {
+        Trial::of(T)
+    }
+
+    fn of(columns: u32) -> Trial {
         Trial {
-            draft: Draft::new(T, 1),
+            columns,
+            draft: Draft::new(columns, 1),
             random: Random(7),
             buffers: Vec::new(),
         }
@@ -66,7 +73,7 @@ impl Trial {
         tensor.strides[1] += i64::from(gap);
         tensor.strides[2] = tensor.strides[1] * i64::from(b);
         if role != Role::Weight {
-            tensor = tensor.symbolic(Symbol::Tokens, if c == T { 2 } else { 1 });
+            tensor = tensor.symbolic(Symbol::Tokens, if c == self.columns { 2 } else { 1 });
         }
         let index = self.draft.place(role, tensor).unwrap();
         let buffer = self.draft.tensors[index as usize].buffer as usize;
@@ -113,7 +120,7 @@ impl Trial {
 
     /// Ids of `experts` experts, and some out of range.
     fn ids(&mut self, k: u32, experts: u32) -> u32 {
-        let index = self.tensor(Role::Input, Type::I32, [k, T, 1], 0, 0);
+        let index = self.tensor(Role::Input, Type::I32, [k, self.columns, 1], 0, 0);
         let buffer = self.buffers.last_mut().unwrap();
         for id in buffer.as_chunks_mut::<4>().0 {
             let value = (self.random.next() % u64::from(experts + 2)) as i32 - 1;
@@ -191,7 +198,7 @@ impl Trial {
     /// Compares every set with the reference, in steps of all and of fewer columns, and threads with each other.
     fn check(&self, bound: f64) {
         let in_place = self.draft.nodes[0].inputs.contains(&self.draft.nodes[0].output);
-        for tokens in [T, 6, 1, 0] {
+        for tokens in [self.columns, 6, 1, 0] {
             let step = Step {
                 tokens,
                 ..Step::default()
@@ -246,6 +253,25 @@ fn large_products_are_divided_among_threads() {
     let output = trial.output([403, T, 1]);
     trial.node(Product, &inputs, output, 0);
     trial.check(Q);
+}
+
+#[test]
+fn steps_of_more_columns_than_share_a_panel_are_divided() {
+    // one column, and a few, are left over
+    for columns in [PANEL_COLUMNS as u32 + 1, PANEL_COLUMNS as u32 + 8] {
+        for ty in [Type::Q8_0, Type::Q4_K, Type::IQ4_XS] {
+            let mut trial = Trial::of(columns);
+            let x = trial.values([256, columns, 1]);
+            let [g, u] = [ty, Type::Q6_K].map(|ty| trial.weights(ty, [256, 35, 1]));
+            let output = trial.output([35, columns, 1]);
+            trial.node(Product, &[x, g], output, 0);
+            trial.check(Q);
+            let output = trial.output([35, columns, 1]);
+            trial.node(GatedProduct, &[x, g, u], output, 0);
+            trial.gate(Gate::Silu);
+            trial.check(4.0 * Q);
+        }
+    }
 }
 
 #[test]
