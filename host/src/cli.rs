@@ -41,7 +41,7 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Answer a prompt
+    /// Talk with a model, or answer one prompt
     #[command(after_help = RUN_EXAMPLES)]
     Run(Box<RunArgs>),
     /// Measure how fast a model runs
@@ -144,6 +144,29 @@ where
     }
 }
 
+/// A seed, or none: a new one each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seed(pub Option<u64>);
+
+fn seed(text: &str) -> Result<Seed, String> {
+    match text {
+        "-1" => Ok(Seed(None)),
+        text => text
+            .parse()
+            .map(|seed| Seed(Some(seed)))
+            .map_err(|_| "expected a whole number, or -1 for a new seed".into()),
+    }
+}
+
+/// The threads of `host bench`.
+fn thread_counts(text: &str) -> Result<List, String> {
+    let list: List = text.parse()?;
+    match list.0.iter().find(|&&threads| !(1..=1024).contains(&threads)) {
+        Some(threads) => Err(format!("{threads} threads; expected 1 to 1024")),
+        None => Ok(list),
+    }
+}
+
 /// How the next token is chosen.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Sampling")]
@@ -176,8 +199,8 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = checked(|o, v| o.frequency_penalty = v))]
     pub frequency_penalty: f32,
     /// Seed of the random numbers [default: a new one each time]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub seed: Option<u64>,
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = seed)]
+    pub seed: Option<Seed>,
 }
 
 impl From<&SamplingArgs> for SamplingOptions {
@@ -192,7 +215,7 @@ impl From<&SamplingArgs> for SamplingOptions {
             repeat_last_n: args.repeat_last_n,
             presence_penalty: args.presence_penalty,
             frequency_penalty: args.frequency_penalty,
-            seed: args.seed,
+            seed: args.seed.and_then(|seed| seed.0),
         }
     }
 }
@@ -283,6 +306,15 @@ pub struct BenchArgs {
     /// GGUF file, or `embedded` [default: embedded]
     #[arg(value_hint = ValueHint::FilePath)]
     pub model: Option<String>,
+    /// The same as MODEL, as llama-bench has it
+    #[arg(
+        short = 'm',
+        long = "model",
+        value_name = "MODEL",
+        conflicts_with = "model",
+        hide = true
+    )]
+    pub model_option: Option<String>,
     /// Tokens of the prompt; 0 for none
     #[arg(short = 'p', long, value_name = "LIST", default_value = "512")]
     pub n_prompt: List,
@@ -305,7 +337,7 @@ pub struct BenchArgs {
     #[arg(long)]
     pub profile: bool,
     /// Threads on the CPU [default: as many as this process may use]
-    #[arg(short, long, value_name = "LIST")]
+    #[arg(short, long, value_name = "LIST", value_parser = thread_counts)]
     pub threads: Option<List>,
     /// Tokens evaluated in one step
     #[arg(short, long, value_name = "N", default_value_t = DEFAULT_BATCH, value_parser = clap::value_parser!(u32).range(1..=65536), allow_negative_numbers = true)]
@@ -325,6 +357,13 @@ pub struct BenchArgs {
     /// Fail rather than run anything on another backend
     #[arg(long)]
     pub no_fallback: bool,
+}
+
+impl BenchArgs {
+    /// The model, however it was given.
+    pub fn model(&self) -> Option<&str> {
+        self.model.as_deref().or(self.model_option.as_deref())
+    }
 }
 
 /// `host logits`.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Parser;
-use host::{cli::Cli, commands, environment, log};
+use host::{cli::Cli, commands, environment, log, terminal::wrap::plain as harmless};
 
 fn main() -> ExitCode {
     models::gguf::guard::install_sigbus_handler();
@@ -33,5 +33,5 @@ fn report(error: &anyhow::Error) {
     let colors = environment::colors(stderr().is_terminal());
     let (red, plain) = if colors { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
     // standard error may be gone too; there is nobody left to tell
-    let _ = writeln!(stderr(), "{red}error{plain}: {error:#}");
+    let _ = writeln!(stderr(), "{red}error{plain}: {}", harmless(&format!("{error:#}")));
 }

@@ -30,9 +30,6 @@ static EMBEDDED_BYTES: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(
     "/../tests/fixtures/gemma3-q8_0.gguf"
 )));
 
-/// Architectures whose files cannot be trusted in `tokenizer.ggml.pre`.
-const O200K_ARCHITECTURES: [&str; 2] = ["gpt-oss", "gptoss"];
-
 /// Why a model was refused.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each says itself what it is
@@ -65,10 +62,16 @@ pub fn open_file(model: Option<&str>) -> Result<Gguf, ModelError> {
     }
 }
 
-/// The tokenizer of a file; vocabulary-only files have one too.
+/// The tokenizer of a file; vocabulary-only files have one too. gpt-oss files cannot be trusted in `tokenizer.ggml.pre`,
+/// and Ollama's of mistral3 do not say it.
 pub fn tokenizer(file: &Gguf) -> Result<Tokenizer, ModelError> {
     let architecture = file.metadata().opt_string("general.architecture")?.unwrap_or_default();
-    let pattern = O200K_ARCHITECTURES.contains(&architecture).then_some(Pattern::O200k);
+    let said = file.metadata().opt_string("tokenizer.ggml.pre")?;
+    let pattern = match (architecture, said) {
+        ("gpt-oss" | "gptoss", _) => Some(Pattern::O200k),
+        ("mistral3", None | Some("default")) => Some(Pattern::Tekken),
+        _ => None,
+    };
     Ok(Tokenizer::from_gguf(file, pattern)?)
 }
 
@@ -96,6 +99,15 @@ impl LoadedModel {
     /// Checks everything of an open file but the weights' values.
     pub fn of(file: Gguf) -> Result<LoadedModel, ModelError> {
         let model = Model::load(&file)?;
+        let unread = model.unread(&file);
+        if let Some(first) = unread.first() {
+            tracing::warn!(
+                "{}: {} tensors of its layers are not read, such as {first}: this may be a variant of the architecture that is \
+                 not served, and its answers wrong",
+                file.name(),
+                unread.len()
+            );
+        }
         let tokenizer = tokenizer(&file)?;
         if tokenizer.vocabulary_size() > model.vocabulary() as usize {
             return Err(ModelError::Vocabulary {

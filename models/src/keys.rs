@@ -201,11 +201,22 @@ impl<'a> Keys<'a> {
         Ok((n, k))
     }
 
-    /// A norm's ε: a number from 0.
-    pub fn epsilon(&self, key: &str) -> Result<f32, GgufError> {
-        let epsilon = self.f32(key)?;
+    /// A norm's ε: a number from 0; `usual`, if there is one, where the key is absent.
+    pub fn epsilon(&self, key: &str, usual: Option<f32>) -> Result<f32, GgufError> {
+        let epsilon = match (self.opt_f32(key)?, usual) {
+            (Some(epsilon), _) => epsilon,
+            (None, Some(usual)) => usual,
+            (None, None) => self.f32(key)?,
+        };
         self.require(epsilon >= 0.0, key, "a number from 0")?;
         Ok(epsilon)
+    }
+
+    /// Refuses models whose tokens see later ones: they embed texts and do not continue them.
+    pub fn causal(&self) -> Result<(), GgufError> {
+        let key = "attention.causal";
+        let causal = self.metadata.opt_bool(&self.full(key))?.unwrap_or(true);
+        self.require(causal, key, "true: a model that continues texts")
     }
 
     /// c of a softcap c·tanh(·/c): a number from 0, and 0 where the key is absent, for none.
@@ -252,6 +263,22 @@ impl<'a> Keys<'a> {
         let number = self.opt_f32(key)?;
         self.require(number.is_none_or(|number| number > 0.0), key, "a number above 0")?;
         Ok(number)
+    }
+
+    /// The first of `names` that is there, and its finite number.
+    pub fn first_f32<'n>(&self, names: &[&'n str]) -> Result<Option<(&'n str, f32)>, GgufError> {
+        for &name in names {
+            if let Some(number) = self.opt_f32(name)? {
+                return Ok(Some((name, number)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first of `names` that is there, or the first of all.
+    pub fn there<'n>(&self, names: &[&'n str]) -> &'n str {
+        let there = names.iter().find(|name| self.metadata.get(&self.full(name)).is_some());
+        there.or(names.first()).copied().unwrap_or_default()
     }
 
     /// A string that may be absent.

@@ -9,4 +9,5 @@ pub mod names;
 pub mod origins;
 pub mod template;
 pub mod tokenizer;
+mod unread;
 pub mod weights;

@@ -68,7 +68,7 @@ fn a_table_and_csv_have_a_line_a_test() {
     let table = bench(&[]);
     let named = |name: &str| table.lines().any(|line| line.contains(name));
     assert!(
-        named("| pp9 ") && named("| tg3 @ d20 ") && named("This machine with "),
+        named("| pp9 ") && named("| tg3 @ d20 ") && named("This machine, threads "),
         "{table}"
     );
     let csv = bench(&["-o", "csv"]);

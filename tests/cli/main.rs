@@ -139,6 +139,7 @@ fn an_answer_in_json_has_what_is_documented() {
         "prompt_tokens",
         "generated",
         "finish",
+        "shifts",
         "timings",
         "backend",
         "devices",
@@ -302,6 +303,55 @@ fn an_answer_has_as_many_tokens_as_were_asked_for_and_never_more_than_ten_contex
     let report = run_json(&["--predict", "-1", "--ctx-size", "16", "--ignore-eos", "--no-shift"]);
     assert_eq!(report["finish"], "context");
     assert!(report["generated"].as_u64().unwrap() <= 16, "{report}");
+}
+
+#[test]
+fn what_a_context_had_no_room_for_is_said() {
+    let run = |more: &[&str]| {
+        let ran = host(
+            &[
+                &[
+                    "run",
+                    MODEL,
+                    "ROMEO:",
+                    "--ctx-size",
+                    "16",
+                    "--ignore-eos",
+                    "--predict",
+                    "40",
+                ],
+                &PLAIN[..],
+                more,
+            ]
+            .concat(),
+        );
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        ran.stderr
+    };
+    let shifted = run(&[]);
+    assert!(
+        shifted.contains("the context of 16 tokens was full") && shifted.contains("--ctx-size"),
+        "{shifted}"
+    );
+    let cut = run(&["--no-shift"]);
+    assert!(
+        cut.contains("ends here because the context of 16 tokens is full"),
+        "{cut}"
+    );
+    let report = run_json(&["--predict", "40", "--ctx-size", "16", "--ignore-eos"]);
+    assert!(report["shifts"].as_u64() > Some(0), "{report}");
+}
+
+#[test]
+fn layers_that_a_model_does_not_read_are_warned_of() {
+    let file = Gguf::open(&fixtures().join(MODEL)).unwrap();
+    let mut writer = GgufWriter::copy_of(&file);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shorter.gguf");
+    writer.set("qwen2.block_count", 3u32).write(&path).unwrap();
+    let ran = host(&[&["run", path.to_str().unwrap(), "ROMEO:", "--predict", "1"], &PLAIN[..]].concat());
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains("blk.3.attn_norm.weight"), "{}", ran.stderr);
 }
 
 #[test]

@@ -44,6 +44,7 @@ pub const OPTIONAL: [Optional; 10] = [
             "rope.scaling.yarn_beta_fast",
             "rope.scaling.yarn_beta_slow",
             "rope.scaling.yarn_log_multiplier",
+            "tokenizer.ggml.pre",
         ],
         unread: &["vocab_size"],
         tensors: &[OUTPUT],
@@ -101,6 +102,7 @@ pub const OPTIONAL: [Optional; 10] = [
         architecture: "gemma3",
         keys: &[
             TURN_END,
+            "attention.layer_norm_rms_epsilon",
             "rope.scaling.type",
             "tokenizer.ggml.add_space_prefix",
             "tokenizer.ggml.pre",

@@ -20,14 +20,14 @@ use crate::{
     model::{EMBEDDED, LoadedModel, open_file},
     progress::Waiting,
     reply::{
-        ToolCall,
+        Channel, Piece, ToolCall,
         print::{Printer, Thoughts, tell_the_rest},
     },
     sampling::SamplingOptions,
     setup,
     stats::{self, milliseconds},
     structured::Format,
-    terminal::{self, Place},
+    terminal::{self, Place, wrap::plain},
 };
 
 #[derive(Serialize)]
@@ -41,6 +41,7 @@ struct Report<'a> {
     finish: Finish,
     #[serde(skip_serializing_if = "Option::is_none")]
     complete: Option<bool>,
+    shifts: usize,
     timings: Timings,
     backend: &'a str,
     devices: &'a [String],
@@ -133,6 +134,7 @@ fn answer(
     writeln!(out)?;
     if !args.json {
         tell_the_rest(&turn.reply, args.hide_thinking);
+        tell_of_context(&turn, conversation.session().context());
     }
     form::tell_incomplete(&turn);
     if args.stats {
@@ -155,6 +157,7 @@ fn report<'a>(turn: &'a Turn, loaded: &'a Loaded) -> Report<'a> {
         generated: answer.tokens.len(),
         finish: answer.finish,
         complete: turn.complete,
+        shifts: turn.shifts,
         timings: Timings {
             load_ms: milliseconds(loaded.time),
             prefill_ms: milliseconds(answer.prefill),
@@ -162,6 +165,28 @@ fn report<'a>(turn: &'a Turn, loaded: &'a Loaded) -> Report<'a> {
         },
         backend: &loaded.backend,
         devices: &loaded.devices,
+    }
+}
+
+/// Says what the context had no room for.
+fn tell_of_context(turn: &Turn, context: u32) {
+    if turn.shifts > 0 {
+        tracing::warn!(
+            "the context of {context} tokens was full: the older half of it was dropped {}\nhint: --ctx-size asks for a longer one",
+            times(turn.shifts)
+        );
+    }
+    if turn.answer.finish == Finish::Context {
+        tracing::warn!(
+            "the answer ends here because the context of {context} tokens is full\nhint: --ctx-size asks for a longer one"
+        );
+    }
+}
+
+fn times(count: usize) -> String {
+    match count {
+        1 => "once".into(),
+        count => format!("{count} times"),
     }
 }
 
@@ -179,8 +204,18 @@ fn print_reply(
         (false, true) => Thoughts::Before,
         (false, false) => Thoughts::Apart(&mut err),
     };
+    let harmless = |channel| match channel {
+        Channel::Thinking if !terminal => stderr().is_terminal(),
+        _ => terminal,
+    };
     let mut printer = Printer::new(out, thoughts, colors);
-    let turn = conversation.say(text, &mut |piece| printer.piece(piece))?;
+    let turn = conversation.say(text, &mut |piece| match harmless(piece.channel) {
+        true => printer.piece(Piece {
+            text: &plain(piece.text),
+            ..piece
+        }),
+        false => printer.piece(piece),
+    })?;
     printer.finish()?;
     Ok(turn)
 }

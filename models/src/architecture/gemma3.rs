@@ -7,6 +7,8 @@ pub(super) const ARCHITECTURE: Architecture = Architecture::decoder(&["gemma3"],
 
 /// Layer i is global when i + 1 is a multiple of this, where the file does not say.
 const GLOBAL_PERIOD: u32 = 6;
+/// ε, which Ollama's older files do not say.
+const EPSILON: f32 = 1e-6;
 /// Files with so many layers (4B, 12B, 27B) and no scaling key mean a linear factor of 8 on global layers.
 const SCALED_DEPTHS: [usize; 3] = [34, 48, 62];
 const DEPTH_OF_27B: usize = 62;
@@ -17,6 +19,7 @@ fn gemma3(keys: &Keys, _: &Weights) -> Result<Config, LoadError> {
     let (local, global) = ropes(keys, windows.len(), heads.head_dim)?;
     let plain = Config::new(keys, heads, global, Network::gated(keys, Gate::GeluTanh)?)?;
     Ok(Config {
+        epsilon: Some(EPSILON),
         head_norms: true,
         local_rope: Some(local),
         softcap: keys.softcap("final_logit_softcapping")?,

@@ -58,7 +58,7 @@ fn load(keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
     let sparsity = keys.per_layer_f32("activation_sparsity_scale", depth)?;
     let (local, global) = rope_bases(keys)?;
 
-    let ends = Ends::load(keys, weights, d)?;
+    let ends = Ends::load(keys, weights, d, None)?;
     let streams = Streams::load(keys, weights, d)?;
     let own_inputs = OwnInputs::load(keys, weights, d)?;
     let mut layers = Vec::new();

@@ -29,7 +29,7 @@ fn gptoss(keys: &Keys, _: &Weights) -> Result<Config, LoadError> {
     let base = keys.rope_base(&["rope.freq_base"], 150_000.0)?;
     let rope = Rope::yarn_unrounded(keys, base, heads.head_dim)?;
     let hidden = keys.any_size(["expert_feed_forward_length", "feed_forward_length"])?;
-    let experts = Network::experts(keys, hidden, GATE)?;
+    let experts = Network::experts(keys, hidden, GATE)?.in_turn();
     Ok(Config {
         windows: keys.windows(2, None)?,
         sinks: &["attn_sinks.weight", "attn_sinks"],

@@ -12,7 +12,8 @@ fn mistral3(keys: &Keys, weights: &Weights) -> Result<Config, LoadError> {
 }
 
 fn temperature(keys: &Keys) -> Result<Option<Temperature>, LoadError> {
-    let Some(beta) = keys.opt_f32("attention.temperature_scale")?.filter(|&beta| beta != 0.0) else {
+    let beta = keys.first_f32(&["attention.temperature_scale", "rope.scaling_beta"])?;
+    let Some((_, beta)) = beta.filter(|&(_, beta)| beta != 0.0) else {
         return Ok(None);
     };
     let span = keys.size("rope.scaling.original_context_length")?;

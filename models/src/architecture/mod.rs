@@ -120,6 +120,7 @@ struct Loaded {
 
 impl Loaded {
     fn new(keys: &Keys, cache: CacheLayout, layers: impl Layers + 'static) -> Result<Loaded, LoadError> {
+        keys.causal()?;
         Ok(Loaded {
             cache,
             vocabulary: layers.ends().vocabulary(),

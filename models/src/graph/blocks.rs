@@ -26,8 +26,9 @@ pub struct Ends {
 }
 
 impl Ends {
-    /// `token_embd`, whose tensor alone tells V, `output_norm` and `output` of a model with `d` values a token.
-    pub fn load(keys: &Keys, weights: &Weights, d: u32) -> Result<Ends, LoadError> {
+    /// `token_embd`, whose tensor alone tells V, `output_norm` and `output` of a model with `d` values a token. `epsilon`, if
+    /// there is one, is that of files that do not say.
+    pub fn load(keys: &Keys, weights: &Weights, d: u32, epsilon: Option<f32>) -> Result<Ends, LoadError> {
         let vocabulary = weights.rows("token_embd.weight")?;
         let embedding = weights.matrix("token_embd.weight", &[d, vocabulary])?;
         let rows = || Some("as many rows as token_embd.weight has".into());
@@ -41,7 +42,7 @@ impl Ends {
             embedding,
             output_norm: weights.vector("output_norm.weight", &[d])?,
             output,
-            epsilon: keys.epsilon("attention.layer_norm_rms_epsilon")?,
+            epsilon: keys.epsilon("attention.layer_norm_rms_epsilon", epsilon)?,
         })
     }
 

@@ -24,6 +24,8 @@ pub struct Config {
     pub width: u32,
     /// Factor on the embeddings.
     pub embedding_scale: f32,
+    /// ε of the norms, where files may not say.
+    pub epsilon: Option<f32>,
     /// How attention is divided.
     pub heads: Heads,
     /// Whether each head of queries and keys is normalized, by `attn_q_norm` and `attn_k_norm`.
@@ -92,7 +94,19 @@ impl Network {
             gate,
             weights,
             scale: keys.positive_f32("expert_weights_scale")?.unwrap_or(1.0),
+            in_turn: false,
         }))
+    }
+
+    /// The same, in files where rows of gates and ups take turns in a tensor that holds both.
+    pub fn in_turn(self) -> Network {
+        match self {
+            Network::Experts(mixture) => Network::Experts(Mixture {
+                in_turn: true,
+                ..mixture
+            }),
+            gated => gated,
+        }
     }
 }
 
@@ -103,6 +117,7 @@ impl Config {
         Ok(Config {
             width: keys.size("embedding_length")?,
             embedding_scale: 1.0,
+            epsilon: None,
             heads,
             head_norms: false,
             biased: &[],
@@ -170,7 +185,7 @@ enum LayerNetwork {
 impl Decoder {
     /// Finds the weights of what `config` describes.
     pub fn load(config: Config, keys: &Keys, weights: &Weights) -> Result<Decoder, LoadError> {
-        let ends = Ends::load(keys, weights, config.width)?;
+        let ends = Ends::load(keys, weights, config.width, config.epsilon)?;
         let layers = (0..config.windows.len() as u32).map(|i| Layer::load(&weights.block(i, config.biased), &config));
         Ok(Decoder {
             layers: layers.collect::<Result<_, _>>()?,

@@ -48,6 +48,8 @@ pub struct Mixture {
     pub weights: PickMode,
     /// Factor on them.
     pub scale: f32,
+    /// Whether, where one tensor holds gate and up, their rows take turns; else those of the gates come first.
+    pub in_turn: bool,
 }
 
 /// A mixture of experts: a router and n gated feed-forward networks, of which each token takes k.
@@ -63,12 +65,16 @@ pub struct Experts {
 
 impl Experts {
     /// `ffn_gate_inp` and `ffn_gate_exps`, `ffn_up_exps`, `ffn_down_exps` of a model with `d` values a token; or gate and up
-    /// in `ffn_gate_up_exps`, where their rows take turns.
+    /// in `ffn_gate_up_exps`.
     pub fn load(block: &Block, d: u32, of: &Mixture) -> Result<Experts, LoadError> {
         let Mixture {
             count: n, hidden: f, ..
         } = *of;
-        let [of_gate, of_up] = Rows::in_turn(f);
+        let [of_gate, of_up] = if of.in_turn {
+            Rows::in_turn(f)
+        } else {
+            Rows::in_order([f; 2])
+        };
         let hidden = |name: &str, of| block.stack(Names::new(name).or_rows("ffn_gate_up_exps", of), [d, f, n]);
         Ok(Experts {
             router: block.linear("ffn_gate_inp", d, n)?,

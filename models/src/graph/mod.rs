@@ -38,6 +38,19 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// Steps of one token of one sequence, for who looks at the operations alone.
+    pub fn smallest(cache: &CacheLayout) -> Shape {
+        Shape {
+            tokens: 1,
+            rows: 1,
+            sequences: 1,
+            context: 1,
+            page_tokens: 1,
+            pages: vec![1; cache.windows.len()],
+            cache_types: [Type::F32; 2],
+        }
+    }
+
     /// B: table words a sequence.
     pub fn blocks(&self) -> u32 {
         self.context.div_ceil(self.page_tokens)

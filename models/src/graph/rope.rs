@@ -32,6 +32,13 @@ pub struct Yarn {
     pub magnitude: f64,
 }
 
+/// Keys with the names of llama.cpp, then those of Ollama or of earlier files.
+const FACTOR: [&str; 2] = ["rope.scaling.factor", "rope.scale_linear"];
+const BETA_FAST: [&str; 2] = ["rope.scaling.yarn_beta_fast", "rope.scaling.beta_fast"];
+const BETA_SLOW: [&str; 2] = ["rope.scaling.yarn_beta_slow", "rope.scaling.beta_slow"];
+const LOG_MULTIPLIER: [&str; 2] = ["rope.scaling.yarn_log_multiplier", "rope.scaling.mscale_all_dim"];
+const EXTRAPOLATED: &str = "rope.scaling.yarn_ext_factor";
+
 /// What is rotated, and how fast before any scaling.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotated<'a> {
@@ -100,7 +107,7 @@ impl Rope {
     /// What `rope.scaling.*` asks for; `rounded` as in [`Yarn`].
     pub fn scaled(keys: &Keys, rotated: &Rotated, rounded: bool) -> Result<Rope, LoadError> {
         // early files have a factor alone
-        let usual = match keys.opt_f32("rope.scaling.factor")? {
+        let usual = match keys.first_f32(&FACTOR)? {
             None => "none",
             Some(_) => "linear",
         };
@@ -108,9 +115,10 @@ impl Rope {
     }
 
     fn scaled_as(keys: &Keys, rotated: &Rotated, usual: &str, rounded: bool) -> Result<Rope, LoadError> {
-        let factor = || match keys.f32("rope.scaling.factor")? {
-            factor if factor > 0.0 => Ok(factor),
-            _ => Err(keys.unexpected("rope.scaling.factor", "a factor above 0")),
+        let factor = || match keys.first_f32(&FACTOR)? {
+            Some((_, factor)) if factor > 0.0 => Ok(factor),
+            Some((key, _)) => Err(keys.unexpected(key, "a factor above 0")),
+            None => keys.f32(FACTOR[0]),
         };
         match keys.opt_string("rope.scaling.type")?.unwrap_or(usual) {
             "none" => Ok(Rope::divided(rotated, 1.0, 1.0)),
@@ -163,23 +171,29 @@ impl Yarn {
     fn from_keys(keys: &Keys, factor: f32, rounded: bool) -> Result<Yarn, LoadError> {
         let original = keys.size("rope.scaling.original_context_length")?;
         let usual = Yarn::usual(factor.into(), original, rounded);
-        let number = |key: &str| Ok::<_, LoadError>(keys.opt_f32(&format!("rope.scaling.{key}"))?.map(f64::from));
-        if number("yarn_ext_factor")?.is_some_and(|extrapolated| extrapolated != 1.0) {
-            return Err(keys.unexpected("rope.scaling.yarn_ext_factor", "1").into());
+        let number =
+            |names: [&str; 2]| Ok::<_, LoadError>(keys.first_f32(&names)?.map(|(_, number)| f64::from(number)));
+        if keys
+            .opt_f32(EXTRAPOLATED)?
+            .is_some_and(|extrapolated| extrapolated != 1.0)
+        {
+            return Err(keys.unexpected(EXTRAPOLATED, "1").into());
         }
-        let (fast, slow) = ("rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow");
-        let (beta_fast, beta_slow) = (
-            keys.positive_f32(fast)?.map_or(usual.beta_fast, f64::from),
-            keys.positive_f32(slow)?.map_or(usual.beta_slow, f64::from),
-        );
+        let beta_fast = number(BETA_FAST)?.unwrap_or(usual.beta_fast);
+        let beta_slow = number(BETA_SLOW)?.unwrap_or(usual.beta_slow);
+        if beta_slow <= 0.0 {
+            return Err(keys.unexpected(keys.there(&BETA_SLOW), "a number above 0").into());
+        }
         if beta_fast <= beta_slow {
-            return Err(keys.unexpected(fast, "more than rope.scaling.yarn_beta_slow").into());
+            return Err(keys
+                .unexpected(keys.there(&BETA_FAST), "more than yarn_beta_slow")
+                .into());
         }
-        let divided = growth(usual.factor, number("yarn_log_multiplier")?.unwrap_or(0.0));
+        let divided = growth(usual.factor, number(LOG_MULTIPLIER)?.unwrap_or(0.0));
         Ok(Yarn {
             beta_fast,
             beta_slow,
-            magnitude: number("yarn_attn_factor")?.unwrap_or(usual.magnitude / divided),
+            magnitude: number(["rope.scaling.yarn_attn_factor"; 2])?.unwrap_or(usual.magnitude / divided),
             ..usual
         })
     }

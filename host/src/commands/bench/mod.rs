@@ -10,7 +10,6 @@ mod work;
 use std::{io::Write, process::ExitCode, thread};
 
 use anyhow::bail;
-use backend_api::types::Type;
 use clap::ValueEnum;
 use models::{architecture::Model, graph::Shape};
 
@@ -49,7 +48,7 @@ pub struct Test {
 
 /// Runs all tests and prints what they gave.
 pub fn run(args: &BenchArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    let model = LoadedModel::open(args.model.as_deref())?;
+    let model = LoadedModel::open(args.model())?;
     let described = Described::of(&model, args);
     let tests = tests(args);
     if tests.is_empty() {
@@ -95,7 +94,7 @@ fn with_threads(
     tests: &[Test],
     threads: u32,
 ) -> anyhow::Result<Vec<Row>> {
-    let name = args.model.as_deref().unwrap_or(EMBEDDED);
+    let name = args.model().unwrap_or(EMBEDDED);
     let waiting = Waiting::new(format!("loading {name}"));
     let longest = tests.iter().map(|test| test.prompt + test.generate + test.depth).max();
     let request = request(args, threads, longest.unwrap_or(1));
@@ -131,12 +130,8 @@ fn row(
 fn shape(model: &Model, context: u32, test: &Test) -> Shape {
     Shape {
         tokens: test.prompt.max(1),
-        rows: 1,
-        sequences: 1,
         context,
-        page_tokens: 64,
-        pages: vec![1; model.cache().windows.len()],
-        cache_types: [Type::F16; 2],
+        ..Shape::smallest(model.cache())
     }
 }
 

@@ -39,7 +39,7 @@ impl Described {
         let cache = args.kv_type.name().to_lowercase();
         Described {
             build_version: env!("CARGO_PKG_VERSION"),
-            model_filename: args.model.clone().unwrap_or_else(|| EMBEDDED.into()),
+            model_filename: args.model().unwrap_or(EMBEDDED).to_owned(),
             model_type: model.model.architecture().to_owned(),
             model_size: tensors().map(|tensor| model.file.data(tensor).len() as u64).sum(),
             model_n_params: tensors().map(|tensor| tensor.values()).sum(),
@@ -220,7 +220,7 @@ fn markdown(rows: &[Row], profile: bool, out: &mut dyn Write) -> std::io::Result
     for (threads, bandwidth, peak) in machines {
         writeln!(
             out,
-            "\nThis machine with {threads} threads: reads {:.1} GB/s, computes {:.3} TOPS.",
+            "\nThis machine, threads {threads}: reads {:.1} GB/s, computes {:.3} TOPS.",
             bandwidth / 1e9,
             peak / 1e12
         )?;
@@ -242,7 +242,7 @@ fn markdown_profile(row: &Row, out: &mut dyn Write) -> std::io::Result<()> {
             format!("{:.1}", spent.bytes_per_s / 1e9),
         ]);
     }
-    writeln!(out, "\n{}, {} runs:\n\n{all}", name(&row.test()), row.samples_ns.len())
+    writeln!(out, "\n{}, runs: {}\n\n{all}", name(&row.test()), row.samples_ns.len())
 }
 
 /// A line a row, fields in the order of the JSON; lists are left out.

@@ -213,16 +213,16 @@ fn mixture() -> (Arc<Gguf>, Model, Settings) {
     fixture("families/qwen3moe-f16.gguf")
 }
 
-/// The same, gate and up of its experts in one tensor, where their rows take turns.
+/// The same, gate and up of its experts in one tensor: for each expert the gate's rows, then the up's.
 fn fused_mixture() -> (Arc<Gguf>, Model, Settings) {
     let (file, ..) = mixture();
     let mut copy = GgufWriter::copy_of(&file);
     for layer in 0..2 {
         let [gate, up] = ["gate", "up"].map(|part| format!("blk.{layer}.ffn_{part}_exps.weight"));
         let (gate, up) = (file.tensor(&gate).unwrap(), file.tensor(&up).unwrap());
-        let row = gate.dims[0] as usize * 2;
-        let rows = file.data(gate).chunks(row).zip(file.data(up).chunks(row));
-        let data: Vec<u8> = rows.flat_map(|(gate, up)| [gate, up].concat()).collect();
+        let expert = file.data(gate).len() / gate.dims[2] as usize;
+        let experts = file.data(gate).chunks(expert).zip(file.data(up).chunks(expert));
+        let data: Vec<u8> = experts.flat_map(|(gate, up)| [gate, up].concat()).collect();
         let dims = [gate.dims[0], gate.dims[1] * 2, gate.dims[2]];
         let name = format!("blk.{layer}.ffn_gate_up_exps.weight");
         copy.tensor(&name, &dims, gate.kind, data).unwrap();
