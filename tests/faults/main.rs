@@ -42,7 +42,12 @@ fn names(error: &str, architecture: &str, fault: &Fault) -> bool {
         .name
         .strip_prefix(&format!("{architecture}."))
         .unwrap_or(&fault.name);
-    error.contains(own) && (fault.change != Change::NoTensor || error.contains("is missing"))
+    // a longer name is another one
+    let follows = |rest: &str| rest.starts_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'));
+    let named = error
+        .match_indices(own)
+        .any(|(at, _)| !follows(&error[at + own.len()..]));
+    named && (fault.change != Change::NoTensor || error.contains("is missing"))
 }
 
 #[test]

@@ -40,18 +40,7 @@ pub(super) unsafe fn quantize(x: &[f32], to: *mut u8) {
 impl Block {
     #[inline(always)]
     fn of(x: &[f32; 32]) -> Block {
-        // 1.5·2^23: adding it leaves the nearest whole number in the low bits.
-        const MAGIC: f32 = 12_582_912.0;
-        let largest = largest(x);
-        let (scale, inverse) = if largest < TINY {
-            (0.0, 0.0)
-        } else {
-            (largest / 127.0, 127.0 / largest)
-        };
-        let mut codes = [0; 32];
-        for (code, x) in codes.iter_mut().zip(x) {
-            *code = (x * inverse + MAGIC).to_bits() as i8;
-        }
+        let (codes, scale) = codes(x);
         let sum = |half: &[i8]| half.iter().map(|&c| i32::from(c)).sum::<i32>() as f32;
         let quarter = scale * 0.25;
         Block {
@@ -93,10 +82,28 @@ impl Block {
     }
 }
 
+/// Codes of 8 bits for values, and the scale that they share.
+#[inline(always)]
+pub(super) fn codes<const N: usize>(x: &[f32; N]) -> ([i8; N], f32) {
+    // 1.5·2^23: adding it leaves the nearest whole number in the low bits.
+    const MAGIC: f32 = 12_582_912.0;
+    let largest = largest(x);
+    let (scale, inverse) = if largest < TINY {
+        (0.0, 0.0)
+    } else {
+        (largest / 127.0, 127.0 / largest)
+    };
+    let mut codes = [0; N];
+    for (code, x) in codes.iter_mut().zip(x) {
+        *code = (x * inverse + MAGIC).to_bits() as i8;
+    }
+    (codes, scale)
+}
+
 /// The largest magnitude. Bits of magnitudes are ordered as these, and above them infinity and NaN, which so show in the
 /// product.
 #[inline(always)]
-fn largest(x: &[f32; 32]) -> f32 {
+fn largest<const N: usize>(x: &[f32; N]) -> f32 {
     let magnitude = |x: &f32| x.to_bits() & (u32::MAX >> 1);
     f32::from_bits(x.iter().map(magnitude).fold(0, u32::max))
 }

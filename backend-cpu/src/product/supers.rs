@@ -5,6 +5,7 @@
 
 use super::{
     blocks::{Coding, Groups, Supers, Whole},
+    columns,
     kernel::{TILE_COLUMNS, Weights, place},
     lanes::{Lanes, Rows, at},
 };
@@ -24,8 +25,6 @@ pub(super) struct Super {
 
 /// Values that a scale serves.
 const VALUES: usize = 256;
-/// As for blocks of 32.
-const TINY: f32 = 1e-30;
 
 /// Bytes of a column of `values` values, a multiple of 256.
 pub(super) const fn column_bytes(values: usize) -> usize {
@@ -47,19 +46,7 @@ pub(super) unsafe fn quantize(x: &[f32], to: *mut u8) {
 impl Super {
     #[inline(always)]
     fn of(x: &[f32; VALUES]) -> Super {
-        // 1.5·2^23: adding it leaves the nearest whole number in the low bits.
-        const MAGIC: f32 = 12_582_912.0;
-        let magnitude = |x: &f32| x.to_bits() & (u32::MAX >> 1);
-        let largest = f32::from_bits(x.iter().map(magnitude).fold(0, u32::max));
-        let (scale, inverse) = if largest < TINY {
-            (0.0, 0.0)
-        } else {
-            (largest / 127.0, 127.0 / largest)
-        };
-        let mut codes = [0; VALUES];
-        for (code, x) in codes.iter_mut().zip(x) {
-            *code = (x * inverse + MAGIC).to_bits() as i8;
-        }
+        let (codes, scale) = columns::codes(x);
         let mut half_sums = [0; 16];
         for (sum, codes) in half_sums.iter_mut().zip(codes.as_chunks::<16>().0) {
             *sum = codes.iter().map(|&code| i16::from(code)).sum();

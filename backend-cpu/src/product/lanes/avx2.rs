@@ -12,8 +12,9 @@ macro_rules! both {
     ($f:ident($($v:expr),+)) => { [$f($($v[0]),+), $f($($v[1]),+)] };
 }
 
+/// The sum of all values.
 #[inline(always)]
-unsafe fn sum(v: __m256) -> f32 {
+pub(super) unsafe fn sum(v: __m256) -> f32 {
     // SAFETY: callers have AVX2.
     unsafe {
         let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Lanes, Rows};
+use super::{Lanes, Rows, avx2::sum};
 
 /// AVX-512, with the dot product instructions of VNNI or without.
 pub(in super::super) struct Avx512<const VNNI: bool>;
@@ -24,16 +24,6 @@ const fn orders(halves: bool) -> [[u16; 32]; 8] {
         i += 1;
     }
     orders
-}
-
-#[inline(always)]
-unsafe fn sum(v: __m256) -> f32 {
-    // SAFETY: callers have AVX-512.
-    unsafe {
-        let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
-    }
 }
 
 #[inline(always)]
