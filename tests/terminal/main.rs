@@ -5,7 +5,7 @@ mod pseudo;
 use std::{fs, path::Path};
 
 use models::gguf::{Array, Gguf, GgufWriter, Strings, Value as Metadata};
-use pseudo::{CTRL_C, CTRL_D, Terminal, UP};
+use pseudo::{CTRL_C, CTRL_D, Screen, Terminal, UP};
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::{Fixture, command, json};
@@ -148,6 +148,46 @@ fn a_message_may_have_several_lines_typed_or_pasted() {
     terminal.wait("the message", |screen| screen.line().ends_with("what light?\"\"\""));
     terminal.confirm();
     assert_eq!(said(&terminal, home.path()).last().unwrap(), expected[0]);
+}
+
+/// The lines that were taken, as they stand at prompts.
+fn taken(screen: &Screen) -> Vec<&str> {
+    screen.rows.iter().filter_map(|row| row.strip_prefix(">>> ")).collect()
+}
+
+#[test]
+fn lines_that_come_at_once_are_all_answered() {
+    let home = folder();
+    let terminal = short(&home);
+    let long = "a".repeat(600);
+    terminal.press(&format!("{long}\r{long}b\rJULIET: Ay?\n/set parameter num_predict 3\r"));
+    terminal.wait("all lines and a prompt", |screen| {
+        screen.is_prompt() && taken(screen).len() == 5
+    });
+    assert_eq!(
+        said(&terminal, home.path()),
+        [&long, &(long.clone() + "b"), "JULIET: Ay?"]
+    );
+}
+
+#[test]
+fn what_is_typed_while_an_answer_comes_is_taken_after_it() {
+    let home = folder();
+    let options = ["--temperature", "0", "--ignore-eos", "--predict", "400"];
+    let terminal = Terminal::start(home.path(), WIDE, &options);
+    terminal.enter_without_return(QUESTION);
+    let row = terminal.screen().cursor.0;
+    terminal.press("\r");
+    terminal.wait("two lines of an answer", |screen| screen.cursor.0 > row + 2);
+    terminal.press("pardon?\rwhat?\rand th");
+    terminal.wait("the line that is not ended", |screen| screen.line() == ">>> and th");
+    let screen = terminal.screen();
+    assert_eq!(taken(&screen), [QUESTION, "pardon?", "what?", "and th"]);
+    let shown = screen.rows.iter().filter(|row| row.contains("pardon?")).count();
+    assert_eq!(shown, 1, "the answer stays as it is");
+    terminal.press("is\r");
+    terminal.wait("a prompt", |screen| screen.is_prompt() && taken(screen).len() == 5);
+    assert_eq!(said(&terminal, home.path()), [QUESTION, "pardon?", "what?", "and this"]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A conversation on a terminal.
 
 pub mod commands;
+mod echo;
 pub mod line;
 mod nearest;
 pub mod parameters;
@@ -32,6 +33,7 @@ use crate::{
     stats,
 };
 use commands::{Command, Switch};
+use echo::Quiet;
 use line::{Entered, LineEditor};
 use quotes::{Input, Quotes};
 use save::Saved;
@@ -52,6 +54,7 @@ pub struct Place<'a> {
 /// Talks with the user until there is nothing more to say.
 pub fn converse(conversation: Conversation<'_>, place: Place<'_>, out: &mut dyn Write) -> anyhow::Result<()> {
     flag::register(SIGINT, conversation.interrupt()).context("taking Ctrl-C")?;
+    let _quiet = Quiet::new();
     let colors = environment::colors(true);
     let mut terminal = Terminal {
         conversation,
