@@ -244,7 +244,10 @@ fn ctrl_c_ends_the_reading_of_a_long_prompt() {
     let read = figure(&printed, "prefill", " tokens, ");
     assert!((1..9000).contains(&read), "{printed:?}");
     assert_eq!(figure(&printed, "decode", " tokens"), 0);
-    assert_eq!(messages(&terminal, home.path()).len(), 4);
+    let note = "note: interrupted before an answer; your message was not kept";
+    assert_eq!((&printed[0][..], &printed[1][..]), (note, ""));
+    assert!(!text(&printed).contains("reading the prompt"), "{printed:?}");
+    assert_eq!(messages(&terminal, home.path()).len(), 2);
     terminal.press(CTRL_D);
     assert_eq!(terminal.end().0, Some(0));
 }
@@ -347,6 +350,18 @@ fn thoughts_are_dimmed_and_broken_into_lines_like_answers() {
     assert!(!screen.dim[rows(end + 2, printed.len())].contains(&true), "{printed:?}");
     assert!(!screen.broken[rows(0, printed.len())].contains(&true), "{printed:?}");
     assert!(printed.len() > end + 2 && end > begin + 1, "{printed:?}");
+}
+
+#[test]
+fn thoughts_without_an_answer_are_not_kept() {
+    let home = folder();
+    let model = thinker(home.path());
+    let terminal = Terminal::start_model(&model, home.path(), WIDE, &["--temperature", "0", "--ignore-eos"]);
+    terminal.enter("/set parameter num_predict 2");
+    let printed = text(&terminal.enter("ROMEO:"));
+    let warning = "\n\nwarning: the model thought but gave no answer; your message was not kept\n";
+    assert!(printed.contains(warning), "{printed}");
+    assert_eq!(messages(&terminal, home.path()).len(), 0);
 }
 
 #[test]

@@ -9,11 +9,12 @@ pub mod quotes;
 pub mod save;
 pub mod screen;
 mod show;
+mod tell;
 pub mod wrap;
 
 use std::{
     fmt::Display,
-    io::{IsTerminal, Write, stderr},
+    io::{Write, stderr},
     path::Path,
 };
 
@@ -28,7 +29,7 @@ use crate::{
     progress::Waiting,
     reply::{
         Piece,
-        print::{Printer, Thoughts, tell_the_rest},
+        print::{Printer, Thoughts, calls},
     },
     stats,
 };
@@ -38,6 +39,7 @@ use line::{Entered, LineEditor};
 use quotes::{Input, Quotes};
 use save::Saved;
 use screen::Screen;
+use tell::{Kind, tell};
 
 /// Where a conversation takes place, and how it begins.
 pub struct Place<'a> {
@@ -122,7 +124,7 @@ impl Terminal<'_, '_> {
                     Some(GenerationError::PromptTooLong { .. }) => "\nhint: /clear forgets what was said",
                     _ => "",
                 };
-                self.tell("error", "\x1b[1;31m", format_args!("{error:#}{hint}"));
+                self.tell(Kind::Error, format_args!("{error:#}{hint}"));
                 Ok(Next::Line)
             }
             done => done,
@@ -150,8 +152,20 @@ impl Terminal<'_, '_> {
 
     /// Says what the answer does not.
     fn conclude(&mut self, turn: &Turn) -> anyhow::Result<()> {
-        tell_the_rest(&turn.reply, self.place.hide_thinking);
-        if let Some(reason) = turn.incomplete() {
+        let interrupted = turn.answer.finish == Finish::Interrupted;
+        for call in calls(&turn.reply) {
+            self.tell(Kind::Warning, call);
+        }
+        match (turn.is_kept(), interrupted, turn.reply.thinking.is_empty()) {
+            (true, ..) => {}
+            (false, true, _) => self.note("interrupted before an answer; your message was not kept"),
+            (false, false, thoughtless) => {
+                let thought = if thoughtless { "" } else { "thought but " };
+                let what = format_args!("the model {thought}gave no answer; your message was not kept");
+                self.tell(Kind::Warning, what);
+            }
+        }
+        if let Some(reason) = turn.incomplete().filter(|_| !interrupted) {
             self.note(format_args!(
                 "the answer is not complete in the form that was asked for: {reason}"
             ));
@@ -308,14 +322,11 @@ impl Terminal<'_, '_> {
     }
 
     fn note(&self, what: impl Display) {
-        self.tell("note", "\x1b[33m", what);
+        self.tell(Kind::Note, what);
     }
 
-    fn tell(&self, word: &str, color: &str, what: impl Display) {
-        let colored = environment::colors(stderr().is_terminal());
-        let (color, plain) = if colored { (color, "\x1b[0m") } else { ("", "") };
-        // standard error may be gone; there is nobody left to tell
-        let _ = writeln!(stderr(), "{color}{word}{plain}: {what}\n");
+    fn tell(&self, kind: Kind, what: impl Display) {
+        tell(kind, what, self.place.wordwrap);
     }
 }
 
