@@ -73,14 +73,33 @@ impl Turn {
     }
 
     /// Why the answer is not complete in the form that was asked for; nothing where it is, or no form was asked for.
-    pub fn incomplete(&self) -> Option<&'static str> {
-        let reason = match self.answer.finish {
-            Finish::Length => "it has as many tokens as it may have\nhint: --predict allows more",
-            Finish::Context => "the context is full\nhint: --ctx-size asks for a longer one",
+    pub fn incomplete(&self) -> Option<Incomplete> {
+        (self.complete == Some(false)).then_some(Incomplete(self.answer.finish))
+    }
+}
+
+/// Why an answer is not complete; as a text, with a hint that names options of the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{}", self.reason(), self.hint())]
+pub struct Incomplete(Finish);
+
+impl Incomplete {
+    /// The reason alone.
+    pub fn reason(self) -> &'static str {
+        match self.0 {
+            Finish::Length => "it has as many tokens as it may have",
+            Finish::Context => "the context is full",
             Finish::Interrupted => "it was interrupted",
             Finish::Stop => "a stop string ended it",
-        };
-        (self.complete == Some(false)).then_some(reason)
+        }
+    }
+
+    fn hint(self) -> &'static str {
+        match self.0 {
+            Finish::Length => "\nhint: --predict allows more",
+            Finish::Context => "\nhint: --ctx-size asks for a longer one",
+            Finish::Interrupted | Finish::Stop => "",
+        }
     }
 }
 

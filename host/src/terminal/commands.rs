@@ -19,10 +19,7 @@ const fn usage(spelling: &'static str, help: &'static str) -> Usage {
 const COMMANDS: [Usage; 24] = [
     usage("/set parameter NAME VALUE", "Set a parameter, such as temperature"),
     usage("/set system TEXT", "Set the system message; \"\" for none"),
-    usage(
-        "/set think [LEVEL]",
-        "Think before answering; LEVEL is low, medium or high",
-    ),
+    usage("/set think [LEVEL]", "Think first; LEVEL is low, medium or high"),
     usage("/set nothink", "Answer without thinking"),
     usage("/set format json", "Answer with JSON objects"),
     usage("/set noformat", "Answer in any form"),
@@ -388,6 +385,13 @@ mod tests {
         }
         assert!(help("shortcuts").contains("Ctrl + d"));
         assert!(!help("show").contains("/set"));
+    }
+
+    #[test]
+    fn help_fits_a_terminal_of_80_columns() {
+        for line in [help(""), help(SHORTCUTS)].join("").lines() {
+            assert!(line.len() < 80, "{line}");
+        }
     }
 
     #[rstest]

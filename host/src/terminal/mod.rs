@@ -23,7 +23,7 @@ use signal_hook::{consts::SIGINT, flag};
 
 use crate::{
     conversation::{Conversation, Turn},
-    dialect::Think,
+    dialect::{Think, ThinkError},
     environment,
     generation::{Finish, GenerationError},
     progress::Waiting,
@@ -31,7 +31,7 @@ use crate::{
         Piece,
         print::{Printer, Thoughts, calls},
     },
-    stats,
+    stats::{self, counted},
 };
 use commands::{Command, Switch};
 use echo::Quiet;
@@ -120,11 +120,10 @@ impl Terminal<'_, '_> {
         match done {
             Err(error) if is_output(&error) => Err(error),
             Err(error) => {
-                let hint = match error.downcast_ref() {
-                    Some(GenerationError::PromptTooLong { .. }) => "\nhint: /clear forgets what was said",
-                    _ => "",
-                };
-                self.tell(Kind::Error, format_args!("{error:#}{hint}"));
+                match error.downcast_ref() {
+                    Some(&GenerationError::PromptTooLong { tokens, context }) => self.tell_too_long(tokens, context),
+                    _ => self.tell(Kind::Error, format_args!("{error:#}")),
+                }
                 Ok(Next::Line)
             }
             done => done,
@@ -165,16 +164,35 @@ impl Terminal<'_, '_> {
                 self.tell(Kind::Warning, what);
             }
         }
-        if let Some(reason) = turn.incomplete().filter(|_| !interrupted) {
+        if let Some(incomplete) = turn.incomplete().filter(|_| !interrupted) {
+            let hint = match turn.answer.finish {
+                Finish::Length => "\nhint: /set parameter num_predict -1 allows more",
+                _ => "",
+            };
+            let reason = incomplete.reason();
             self.note(format_args!(
-                "the answer is not complete in the form that was asked for: {reason}"
+                "the answer is not complete in the form that was asked for: {reason}{hint}"
             ));
         }
+        self.tell_of_context(turn);
+        if self.place.verbose {
+            let mut err = stderr().lock();
+            stats::turn(&mut err, turn)?;
+            writeln!(err)?;
+        }
+        Ok(())
+    }
+
+    /// Says what the context had no room for.
+    fn tell_of_context(&mut self, turn: &Turn) {
         let context = self.conversation.session().context();
         if turn.left_out > 0 {
+            let messages = match turn.left_out {
+                1 => "message".to_owned(),
+                count => counted(count, "message"),
+            };
             self.note(format_args!(
-                "the context of {context} tokens had no room for the oldest {} messages",
-                turn.left_out
+                "the context of {context} tokens had no room for the oldest {messages}"
             ));
         }
         if turn.shifts > 0 {
@@ -187,17 +205,24 @@ impl Terminal<'_, '_> {
             ));
         }
         if turn.answer.finish == Finish::Context {
+            let hint = self.hint_to_clear().unwrap_or_default();
             self.note(format_args!(
-                "the context of {context} tokens is full: the answer ends here\nhint: /clear forgets what was said; \
-                 without --no-shift the oldest half of the context is dropped"
+                "the context of {context} tokens is full: the answer ends here{hint}"
             ));
         }
-        if self.place.verbose {
-            let mut err = stderr().lock();
-            stats::turn(&mut err, turn)?;
-            writeln!(err)?;
-        }
-        Ok(())
+    }
+
+    fn tell_too_long(&self, tokens: usize, context: u32) {
+        let hint = self.hint_to_clear();
+        let hint = hint.unwrap_or("\nhint: a longer context needs another start, with --ctx-size");
+        let what = format_args!("the prompt has {tokens} tokens, but the context holds {context}{hint}");
+        self.tell(Kind::Error, what);
+    }
+
+    /// Where something was said that can be forgotten.
+    fn hint_to_clear(&self) -> Option<&'static str> {
+        let said = !self.conversation.messages().is_empty();
+        said.then_some("\nhint: /clear forgets what was said")
     }
 
     fn obey(&mut self, line: &str) -> anyhow::Result<Next> {
@@ -245,10 +270,13 @@ impl Terminal<'_, '_> {
     fn set_think(&mut self, think: Think) -> anyhow::Result<&'static str> {
         let model = self.conversation.model();
         let name = model.file.name();
-        model
-            .dialect
-            .check(Some(think))
-            .map_err(|error| anyhow!("{name} {error}"))?;
+        model.dialect.check(Some(think)).map_err(|error| {
+            let hint = match error {
+                ThinkError::Never => "",
+                ThinkError::NoLevels(_) => "\nhint: /set think or /set nothink",
+            };
+            anyhow!("{name} {}{hint}", error.reason())
+        })?;
         self.conversation.options.think = Some(think);
         Ok(match think {
             Think::Off => "Set 'nothink' mode.",
@@ -294,7 +322,11 @@ impl Terminal<'_, '_> {
             conversation.messages().to_vec(),
         );
         saved.save(path)?;
-        Ok(format!("Saved {} messages to {}", saved.messages.len(), path.display()))
+        Ok(format!(
+            "Saved {} to {}",
+            counted(saved.messages.len(), "message"),
+            path.display()
+        ))
     }
 
     /// Goes on from a file, or leaves everything as it is.
@@ -316,7 +348,8 @@ impl Terminal<'_, '_> {
         self.set_system(saved.system.clone())?;
         options.system = saved.system;
         self.conversation.options = options;
-        let said = format!("Loaded {} messages from {}", saved.messages.len(), path.display());
+        let messages = counted(saved.messages.len(), "message");
+        let said = format!("Loaded {messages} from {}", path.display());
         self.conversation.resume(saved.messages);
         Ok(said)
     }

@@ -6,7 +6,7 @@ use models::gguf::Gguf;
 use serde_json::Value as Json;
 
 use super::{Place, commands::Shown, parameters, wrap::plain};
-use crate::{commands::inspect, conversation::Conversation};
+use crate::{commands::inspect, conversation::Conversation, stats::counted};
 
 /// Writes what was asked for to `out`.
 pub fn show(
@@ -46,13 +46,10 @@ fn info(conversation: &mut Conversation<'_>, place: &Place<'_>, out: &mut dyn Wr
     for device in place.devices {
         writeln!(out, "runs on {device}")?;
     }
-    let messages = conversation.messages().len();
+    let messages = counted(conversation.messages().len(), "message");
     let session = conversation.session();
     let (used, context) = (session.cached().len(), session.context());
-    writeln!(
-        out,
-        "{messages} messages; {used} of {context} tokens of context are used"
-    )
+    writeln!(out, "{messages}; {used} of {context} tokens of context are used")
 }
 
 /// A parameter's value: texts of a list beside each other.
