@@ -427,7 +427,9 @@ fn a_saved_conversation_goes_on_in_another_process() {
     fs::write(home.path().join("list"), "milk").unwrap();
     assert!(text(&second.enter("/save list")).contains("was not overwritten"));
     assert!(text(&second.enter("/load list")).contains("is no saved conversation"));
-    assert!(text(&second.enter("/load nothing")).contains("error: nothing: No such file"));
+    let missing = "error: nothing/a: No such file or directory (os error 2)\n";
+    assert_eq!(text(&second.enter("/load nothing/a")), missing);
+    assert_eq!(text(&second.enter("/save nothing/a")), missing);
     assert_eq!(read("list"), "milk");
     assert_eq!(messages(&second, home.path()).len(), 4);
 }

@@ -107,6 +107,8 @@ pub enum CommandError {
     TooMuch { command: &'static str },
     #[error("expected {expected}")]
     Incomplete { expected: String },
+    #[error("{0}: the name of the file is empty")]
+    NoName(&'static str),
     #[error("{0}: a quotation mark is missing")]
     Quotation(&'static str),
 }
@@ -197,6 +199,7 @@ fn file(command: &'static str, text: &str) -> Result<PathBuf, CommandError> {
     let words = shlex::split(text).ok_or(CommandError::Quotation(command))?;
     match &words[..] {
         [] => Err(expected(command)),
+        [name] if name.trim().is_empty() => Err(CommandError::NoName(command)),
         [name] => Ok(environment::of_user(name)),
         _ => Err(CommandError::TooMuch { command }),
     }
@@ -367,6 +370,8 @@ mod tests {
         "expected one of\n  /show info\n  /show parameters\n  /show system\n  /show template\n  /show license"
     )]
     #[case("/save a b", "/save takes nothing more")]
+    #[case("/save \"\"", "/save: the name of the file is empty")]
+    #[case("/load ' '", "/load: the name of the file is empty")]
     #[case("/load 'a", "/load: a quotation mark is missing")]
     fn what_is_not_understood_gets_a_hint(#[case] line: &str, #[case] message: &str) {
         assert_eq!(parse(line).unwrap_err().to_string(), message);

@@ -230,8 +230,11 @@ impl Terminal<'_, '_> {
             Command::Exit => return Ok(Next::End),
             Command::Help(topic) => commands::help(&topic),
             Command::Show(shown) => {
-                show::show(shown, &mut self.conversation, &self.place, self.out)?;
-                String::new()
+                let mut text = Vec::new();
+                show::show(shown, &mut self.conversation, &self.place, &mut text)?;
+                // as it is, so that it can be copied
+                self.print(&String::from_utf8_lossy(&text), false)?;
+                return Ok(Next::Line);
             }
             Command::Parameter { name, value } => {
                 parameters::set(&mut self.conversation.options, &name, &value)?;
@@ -248,11 +251,15 @@ impl Terminal<'_, '_> {
             Command::Save(path) => self.save(&path)?,
             Command::Load(path) => self.load(&path)?,
         };
-        if !said.is_empty() {
-            writeln!(self.out, "{}", said.trim_end())?;
-        }
-        writeln!(self.out)?;
+        self.print(&said, self.place.wordwrap)?;
         Ok(Next::Line)
+    }
+
+    /// Prints a text and an empty line after it. Nothing in it does something to the terminal.
+    fn print(&mut self, text: &str, wordwrap: bool) -> anyhow::Result<()> {
+        let mut screen = Screen::new(self.out, wordwrap);
+        writeln!(screen, "{}", wrap::plain(text).trim_end())?;
+        Ok(screen.finish()?)
     }
 
     fn set_system(&mut self, text: Option<String>) -> anyhow::Result<&'static str> {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use models::gguf::Gguf;
 use serde_json::Value as Json;
 
-use super::{Place, commands::Shown, parameters, wrap::plain};
+use super::{Place, commands::Shown, parameters};
 use crate::{commands::inspect, conversation::Conversation, stats::counted};
 
 /// Writes what was asked for to `out`.
@@ -62,7 +62,7 @@ fn words(value: &Json) -> String {
 }
 
 fn text(text: Option<&str>, nothing: &str, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{}", plain(text.unwrap_or(nothing)).trim_end())
+    writeln!(out, "{}", text.unwrap_or(nothing).trim_end())
 }
 
 fn string<'f>(file: &'f Gguf, key: &str) -> Option<&'f str> {
