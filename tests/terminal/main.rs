@@ -537,6 +537,22 @@ fn no_word_is_split_at_the_end_of_a_line() {
 }
 
 #[test]
+fn messages_are_broken_between_words_too() {
+    let home = folder();
+    let terminal = Terminal::start(home.path(), 40, &SHORT);
+    let row = terminal.screen().cursor.0;
+    let printed = terminal.enter("/set parameter num_ctx 9");
+    let expected = [
+        "error: num_ctx cannot change while the",
+        "model runs",
+        "hint: start again with --ctx-size",
+        "",
+    ];
+    assert_eq!(printed, expected);
+    assert!(!terminal.screen().broken[row + 1..].contains(&true));
+}
+
+#[test]
 fn a_prompt_or_a_pipe_makes_no_conversation() {
     let home = folder();
     let single = Terminal::open(
