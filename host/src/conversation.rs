@@ -66,15 +66,40 @@ pub struct Turn {
 }
 
 impl Turn {
+    /// Whether it became a part of the conversation: there was an answer. A message that is empty would stand in the
+    /// way of those after it.
+    pub fn is_kept(&self) -> bool {
+        self.reply.is_answer()
+    }
+
     /// Why the answer is not complete in the form that was asked for; nothing where it is, or no form was asked for.
-    pub fn incomplete(&self) -> Option<&'static str> {
-        let reason = match self.answer.finish {
-            Finish::Length => "it has as many tokens as it may have\nhint: --predict allows more",
-            Finish::Context => "the context is full\nhint: --ctx-size asks for a longer one",
+    pub fn incomplete(&self) -> Option<Incomplete> {
+        (self.complete == Some(false)).then_some(Incomplete(self.answer.finish))
+    }
+}
+
+/// Why an answer is not complete; as a text, with a hint that names options of the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{}", self.reason(), self.hint())]
+pub struct Incomplete(Finish);
+
+impl Incomplete {
+    /// The reason alone.
+    pub fn reason(self) -> &'static str {
+        match self.0 {
+            Finish::Length => "it has as many tokens as it may have",
+            Finish::Context => "the context is full",
             Finish::Interrupted => "it was interrupted",
             Finish::Stop => "a stop string ended it",
-        };
-        (self.complete == Some(false)).then_some(reason)
+        }
+    }
+
+    fn hint(self) -> &'static str {
+        match self.0 {
+            Finish::Length => "\nhint: --predict allows more",
+            Finish::Context => "\nhint: --ctx-size asks for a longer one",
+            Finish::Interrupted | Finish::Stop => "",
+        }
     }
 }
 
@@ -141,15 +166,15 @@ impl<'m> Conversation<'m> {
     }
 
     /// Says `text` to the model. Its reply goes to `sink` as it comes, and into the conversation when it is complete or
-    /// was interrupted; an error leaves the conversation as it was.
+    /// was interrupted; an error leaves the conversation as it was, and so does a reply without an answer.
     pub fn say(&mut self, text: &str, sink: &mut Sink<'_>) -> anyhow::Result<Turn> {
         self.interrupt.store(false, Ordering::Relaxed);
         let message = json!({"role": "user", "content": text});
         self.messages.push(message);
         let turn = self.answer(sink);
         match &turn {
-            Ok(turn) => self.messages.push(turn.reply.to_message()),
-            Err(_) => drop(self.messages.pop()),
+            Ok(turn) if turn.is_kept() => self.messages.push(turn.reply.to_message()),
+            _ => drop(self.messages.pop()),
         }
         turn
     }

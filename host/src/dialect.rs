@@ -71,11 +71,21 @@ impl FromStr for Think {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ThinkError {
     /// It cannot think at all.
-    #[error("does not support thinking\nhint: leave --think out")]
+    #[error("{}\nhint: leave --think out", self.reason())]
     Never,
     /// It thinks or does not.
-    #[error("supports no levels of thinking, {0:?} is one\nhint: --think on or --think off")]
+    #[error("{}\nhint: --think on or --think off", self.reason())]
     NoLevels(&'static str),
+}
+
+impl ThinkError {
+    /// What is wrong, without the hint, which names options of the command line. The model's name goes before it.
+    pub fn reason(self) -> String {
+        match self {
+            ThinkError::Never => "does not support thinking".to_owned(),
+            ThinkError::NoLevels(level) => format!("supports no levels of thinking, {level:?} is one"),
+        }
+    }
 }
 
 /// What a model's chat template reads, and how the model replies. It is all that the host knows of a model's manners.

@@ -12,6 +12,12 @@ pub fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
+/// So many of something: `1 message`, `2 messages`.
+pub fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
 /// How long loading took.
 pub fn loading(to: &mut dyn Write, time: Duration) -> io::Result<()> {
     writeln!(to, "load     {:>10.1} ms", milliseconds(time))
@@ -37,12 +43,13 @@ pub fn turn(to: &mut dyn Write, turn: &Turn) -> io::Result<()> {
         rate(answer.tokens.len(), answer.decode)
     )?;
     if turn.left_out > 0 {
-        writeln!(to, "oldest {} messages left out", turn.left_out)?;
+        writeln!(to, "oldest {} left out", counted(turn.left_out, "message"))?;
     }
-    if turn.shifts > 0 {
-        writeln!(to, "context shifted {} times", turn.shifts)?;
+    match turn.shifts {
+        0 => Ok(()),
+        1 => writeln!(to, "context shifted once"),
+        shifts => writeln!(to, "context shifted {shifts} times"),
     }
-    Ok(())
 }
 
 /// What each device allocated, and for what.

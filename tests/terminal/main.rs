@@ -5,7 +5,7 @@ mod pseudo;
 use std::{fs, path::Path};
 
 use models::gguf::{Array, Gguf, GgufWriter, Strings, Value as Metadata};
-use pseudo::{CTRL_C, CTRL_D, Terminal, UP};
+use pseudo::{CTRL_C, CTRL_D, Screen, Terminal, UP};
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::{Fixture, command, json};
@@ -150,6 +150,46 @@ fn a_message_may_have_several_lines_typed_or_pasted() {
     assert_eq!(said(&terminal, home.path()).last().unwrap(), expected[0]);
 }
 
+/// The lines that were taken, as they stand at prompts.
+fn taken(screen: &Screen) -> Vec<&str> {
+    screen.rows.iter().filter_map(|row| row.strip_prefix(">>> ")).collect()
+}
+
+#[test]
+fn lines_that_come_at_once_are_all_answered() {
+    let home = folder();
+    let terminal = short(&home);
+    let long = "a".repeat(600);
+    terminal.press(&format!("{long}\r{long}b\rJULIET: Ay?\n/set parameter num_predict 3\r"));
+    terminal.wait("all lines and a prompt", |screen| {
+        screen.is_prompt() && taken(screen).len() == 5
+    });
+    assert_eq!(
+        said(&terminal, home.path()),
+        [&long, &(long.clone() + "b"), "JULIET: Ay?"]
+    );
+}
+
+#[test]
+fn what_is_typed_while_an_answer_comes_is_taken_after_it() {
+    let home = folder();
+    let options = ["--temperature", "0", "--ignore-eos", "--predict", "400"];
+    let terminal = Terminal::start(home.path(), WIDE, &options);
+    terminal.enter_without_return(QUESTION);
+    let row = terminal.screen().cursor.0;
+    terminal.press("\r");
+    terminal.wait("two lines of an answer", |screen| screen.cursor.0 > row + 2);
+    terminal.press("pardon?\rwhat?\rand th");
+    terminal.wait("the line that is not ended", |screen| screen.line() == ">>> and th");
+    let screen = terminal.screen();
+    assert_eq!(taken(&screen), [QUESTION, "pardon?", "what?", "and th"]);
+    let shown = screen.rows.iter().filter(|row| row.contains("pardon?")).count();
+    assert_eq!(shown, 1, "the answer stays as it is");
+    terminal.press("is\r");
+    terminal.wait("a prompt", |screen| screen.is_prompt() && taken(screen).len() == 5);
+    assert_eq!(said(&terminal, home.path()), [QUESTION, "pardon?", "what?", "and this"]);
+}
+
 #[test]
 fn ctrl_c_ends_an_answer_and_not_the_program() {
     let home = folder();
@@ -204,7 +244,10 @@ fn ctrl_c_ends_the_reading_of_a_long_prompt() {
     let read = figure(&printed, "prefill", " tokens, ");
     assert!((1..9000).contains(&read), "{printed:?}");
     assert_eq!(figure(&printed, "decode", " tokens"), 0);
-    assert_eq!(messages(&terminal, home.path()).len(), 4);
+    let note = "note: interrupted before an answer; your message was not kept";
+    assert_eq!((&printed[0][..], &printed[1][..]), (note, ""));
+    assert!(!text(&printed).contains("reading the prompt"), "{printed:?}");
+    assert_eq!(messages(&terminal, home.path()).len(), 2);
     terminal.press(CTRL_D);
     assert_eq!(terminal.end().0, Some(0));
 }
@@ -256,7 +299,7 @@ fn parameters_and_the_system_message_are_set_and_shown() {
     let complaint = text(&terminal.enter("/set parameter num_ctx 8192"));
     assert!(complaint.contains("hint: start again with --ctx-size"), "{complaint}");
     let complaint = text(&terminal.enter("/set think"));
-    assert!(complaint.contains("does not support thinking"), "{complaint}");
+    assert!(complaint.ends_with("does not support thinking\n"), "{complaint}");
 }
 
 /// A copy of the embedded model that thinks up to its first full stop.
@@ -307,6 +350,23 @@ fn thoughts_are_dimmed_and_broken_into_lines_like_answers() {
     assert!(!screen.dim[rows(end + 2, printed.len())].contains(&true), "{printed:?}");
     assert!(!screen.broken[rows(0, printed.len())].contains(&true), "{printed:?}");
     assert!(printed.len() > end + 2 && end > begin + 1, "{printed:?}");
+}
+
+#[test]
+fn thoughts_without_an_answer_are_not_kept() {
+    let home = folder();
+    let model = thinker(home.path());
+    let terminal = Terminal::start_model(&model, home.path(), WIDE, &["--temperature", "0", "--ignore-eos"]);
+    let complaint = text(&terminal.enter("/set think low"));
+    assert!(
+        complaint.ends_with("\nhint: /set think or /set nothink\n"),
+        "{complaint}"
+    );
+    terminal.enter("/set parameter num_predict 2");
+    let printed = text(&terminal.enter("ROMEO:"));
+    let warning = "\n\nwarning: the model thought but gave no answer; your message was not kept\n";
+    assert!(printed.contains(warning), "{printed}");
+    assert_eq!(messages(&terminal, home.path()).len(), 0);
 }
 
 #[test]
@@ -367,7 +427,9 @@ fn a_saved_conversation_goes_on_in_another_process() {
     fs::write(home.path().join("list"), "milk").unwrap();
     assert!(text(&second.enter("/save list")).contains("was not overwritten"));
     assert!(text(&second.enter("/load list")).contains("is no saved conversation"));
-    assert!(text(&second.enter("/load nothing")).contains("error: nothing: No such file"));
+    let missing = "error: nothing/a: No such file or directory (os error 2)\n";
+    assert_eq!(text(&second.enter("/load nothing/a")), missing);
+    assert_eq!(text(&second.enter("/save nothing/a")), missing);
     assert_eq!(read("list"), "milk");
     assert_eq!(messages(&second, home.path()).len(), 4);
 }
@@ -380,7 +442,7 @@ fn a_full_context_is_shifted_and_that_is_said() {
     let printed = text(&terminal.enter(QUESTION));
     let note = "note: the context of 64 tokens was full; the oldest half of it was dropped";
     assert!(
-        printed.contains(note) && printed.contains("context shifted 1 times"),
+        printed.contains(note) && printed.contains("context shifted once"),
         "{printed}"
     );
 
@@ -419,7 +481,8 @@ fn a_context_that_must_not_be_shifted_is_refused_with_numbers() {
     );
     let printed = text(&terminal.enter("ROMEO: By a name"));
     assert!(
-        printed.contains("error: the prompt has ") && printed.contains("the context holds 64"),
+        printed.starts_with("error: the prompt has ")
+            && printed.ends_with("the context holds 64\nhint: /clear forgets what was said\n"),
         "{printed}"
     );
     assert_eq!(
@@ -429,6 +492,12 @@ fn a_context_that_must_not_be_shifted_is_refused_with_numbers() {
     );
     terminal.enter("/clear");
     assert!(!text(&terminal.enter("ROMEO: By a name")).contains("error"));
+    terminal.enter("/clear");
+    let printed = text(&terminal.enter(&"%&".repeat(50)));
+    assert!(
+        printed.ends_with("with --ctx-size\n") && !printed.contains("/clear"),
+        "{printed}"
+    );
 }
 
 #[test]
@@ -465,6 +534,22 @@ fn no_word_is_split_at_the_end_of_a_line() {
     terminal.enter(QUESTION);
     let after = terminal.screen();
     assert!(after.broken[before + 1..after.cursor.0].contains(&true));
+}
+
+#[test]
+fn messages_are_broken_between_words_too() {
+    let home = folder();
+    let terminal = Terminal::start(home.path(), 40, &SHORT);
+    let row = terminal.screen().cursor.0;
+    let printed = terminal.enter("/set parameter num_ctx 9");
+    let expected = [
+        "error: num_ctx cannot change while the",
+        "model runs",
+        "hint: start again with --ctx-size",
+        "",
+    ];
+    assert_eq!(printed, expected);
+    assert!(!terminal.screen().broken[row + 1..].contains(&true));
 }
 
 #[test]

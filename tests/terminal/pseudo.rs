@@ -68,7 +68,7 @@ impl Screen {
     }
 
     /// Whether the program waits for a message.
-    fn is_prompt(&self) -> bool {
+    pub fn is_prompt(&self) -> bool {
         self.line() == ">>> Send a message (/? for help)" && self.cursor.1 == 4
     }
 }

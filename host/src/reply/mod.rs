@@ -89,6 +89,11 @@ impl Reply {
         }
     }
 
+    /// Whether it answers: thoughts alone do not.
+    pub fn is_answer(&self) -> bool {
+        !self.content.is_empty() || !self.calls.is_empty()
+    }
+
     /// The reply as a message: `role` and `content`, and `thinking` and `tool_calls` where there are any.
     pub fn to_message(&self) -> Json {
         let mut message = json!({"role": "assistant", "content": self.content});

@@ -44,12 +44,17 @@ impl Output {
 
     /// Begins a call.
     pub(super) fn begin_call(&mut self, name: &str) {
-        if !self.stopped {
-            self.reply.calls.push(ToolCall {
-                name: name.to_owned(),
-                arguments: String::with_capacity(ROOM),
-            });
+        if self.stopped {
+            return;
         }
+        // a model that begins one call after another must not reserve without end
+        if let Some(last) = self.reply.calls.last_mut() {
+            last.arguments.shrink_to_fit();
+        }
+        self.reply.calls.push(ToolCall {
+            name: name.to_owned(),
+            arguments: String::with_capacity(ROOM),
+        });
     }
 
     /// Text of a channel.
@@ -122,4 +127,19 @@ fn emit(reply: &mut Reply, piece: Piece<'_>, sink: &mut Sink<'_>) -> io::Result<
     }
     reply.push(piece);
     sink(piece)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_without_end_reserve_no_more_than_one() {
+        let mut output = Output::new(StopStrings::default());
+        for _ in 0..1000 {
+            output.begin_call("again");
+        }
+        let reserved: usize = output.reply.calls.iter().map(|call| call.arguments.capacity()).sum();
+        assert_eq!(reserved, ROOM);
+    }
 }

@@ -91,16 +91,22 @@ impl<'w> Printer<'w> {
     }
 }
 
+/// What is to be said of the calls in a reply.
+pub fn calls(reply: &Reply) -> impl Iterator<Item = String> {
+    reply.calls.iter().map(|call| {
+        format!(
+            "the model calls the tool {} with {}; there are no tools here",
+            call.name, call.arguments
+        )
+    })
+}
+
 /// Says what an answer that was printed does not show.
 pub fn tell_the_rest(reply: &Reply, hidden: bool) {
-    for call in &reply.calls {
-        tracing::warn!(
-            "the model calls the tool {} with {}; there are no tools here",
-            call.name,
-            call.arguments
-        );
+    for call in calls(reply) {
+        tracing::warn!("{call}");
     }
-    if reply.content.is_empty() && reply.calls.is_empty() && !reply.thinking.is_empty() {
+    if !reply.is_answer() && !reply.thinking.is_empty() {
         let hint = if hidden {
             "\nhint: without --hide-thinking its thoughts are shown"
         } else {

@@ -13,7 +13,10 @@ pub enum ConstraintError {
     #[error("the answer cannot be held to its form any further: {0}")]
     Grammar(String),
     /// No token goes on, and the answer is not complete.
-    #[error("no token of the model can follow in the form that is asked for")]
+    #[error(
+        "the grammar or schema is at fault: it let the answer come to a point where no token can follow, and where it is \
+         not complete"
+    )]
     NothingFollows,
 }
 

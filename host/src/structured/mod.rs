@@ -76,7 +76,7 @@ impl Formats {
     /// What a JSON schema describes; objects have no properties but those that it names, unless it says something of others.
     /// An error says which keyword is not known.
     pub fn schema(&self, text: &str) -> Result<Format, FormatError> {
-        let schema = serde_json::from_str(text).map_err(|error| FormatError::NotJson(error.to_string()))?;
+        let schema = serde_json::from_str(without_mark(text)).map_err(schema::unread)?;
         let grammar =
             TopLevelGrammar::from_json_schema(schema::with_bounded_space(schema::with_named_properties(schema)));
         self.format(grammar).map_err(schema::error)
@@ -84,6 +84,7 @@ impl Formats {
 
     /// What a grammar in Lark's notation accepts. An error says which line is not understood.
     pub fn grammar(&self, text: &str) -> Result<Format, FormatError> {
+        let text = without_mark(text);
         let failed = |reason: String| FormatError::Grammar {
             hint: grammar_advice(text, &reason),
             reason: with_place(reason),
@@ -141,6 +142,11 @@ impl fmt::Debug for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Format").finish_non_exhaustive()
     }
+}
+
+/// A text without the mark that some editors put before UTF-8.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 /// What llguidance says, without what it adds for its developers.

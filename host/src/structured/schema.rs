@@ -28,6 +28,18 @@ pub(super) fn with_bounded_space(schema: Json) -> Json {
     Json::Object(schema)
 }
 
+/// What is said of a schema that was not read.
+pub(super) fn unread(error: serde_json::Error) -> FormatError {
+    let text = error.to_string();
+    match text.strip_prefix("recursion limit exceeded") {
+        Some(place) => FormatError::Schema {
+            reason: format!("it is nested too deeply{place}"),
+            hint: Some("name its parts in \"$defs\" and refer to them"),
+        },
+        None => FormatError::NotJson(text),
+    }
+}
+
 /// Keywords with which several schemas describe one object together: each knows a part of its properties.
 const COMBINING: [&str; 8] = [
     "allOf",

@@ -233,6 +233,30 @@ fn a_schema_that_nothing_can_begin_is_refused(#[case] schema: &str) {
 }
 
 #[test]
+fn a_grammar_that_leads_nowhere_is_at_fault() {
+    let model = &*BYTE_LEVEL;
+    // the token that ends an answer is no text
+    let grammar = format!("start: \"a\" <[{}]>", model.tokenizer.ends()[0]);
+    let mut constraint = model.formats.grammar(&grammar).unwrap().constraint();
+    let first = model.allowed(&mut constraint)[0];
+    constraint.accept(first).unwrap();
+    let error = constraint
+        .restrict(&mut model.logits(0.0), model.tokenizer.ends())
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("the grammar or schema is at fault"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_mark_before_the_text_is_skipped() {
+    let formats = &BYTE_LEVEL.formats;
+    assert!(formats.schema("\u{feff}{\"type\": \"integer\"}").unwrap().accepts("1"));
+    assert!(formats.grammar("\u{feff}start: \"a\"").unwrap().accepts("a"));
+}
+
+#[test]
 fn a_grammar_that_nothing_can_begin_is_refused() {
     let error = BYTE_LEVEL.formats.grammar("start: start").unwrap_err().to_string();
     assert!(error.contains("nothing that it accepts"), "{error}");
@@ -271,5 +295,9 @@ fn deep_nesting_is_refused_before_it_ends_the_program() {
     let formats = &BYTE_LEVEL.formats;
     formats.grammar(&format!("start: {}", nested("(", ")"))).unwrap_err();
     formats.grammar(&format!("start: /{}/", nested("(", ")"))).unwrap_err();
-    formats.schema(&nested("{\"items\":", "}")).unwrap_err();
+    let error = formats.schema(&nested("{\"items\":", "}")).unwrap_err().to_string();
+    assert!(
+        error.contains("it is nested too deeply") && !error.contains("not JSON"),
+        "{error}"
+    );
 }

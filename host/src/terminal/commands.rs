@@ -19,10 +19,7 @@ const fn usage(spelling: &'static str, help: &'static str) -> Usage {
 const COMMANDS: [Usage; 24] = [
     usage("/set parameter NAME VALUE", "Set a parameter, such as temperature"),
     usage("/set system TEXT", "Set the system message; \"\" for none"),
-    usage(
-        "/set think [LEVEL]",
-        "Think before answering; LEVEL is low, medium or high",
-    ),
+    usage("/set think [LEVEL]", "Think first; LEVEL is low, medium or high"),
     usage("/set nothink", "Answer without thinking"),
     usage("/set format json", "Answer with JSON objects"),
     usage("/set noformat", "Answer in any form"),
@@ -110,6 +107,8 @@ pub enum CommandError {
     TooMuch { command: &'static str },
     #[error("expected {expected}")]
     Incomplete { expected: String },
+    #[error("{0}: the name of the file is empty")]
+    NoName(&'static str),
     #[error("{0}: a quotation mark is missing")]
     Quotation(&'static str),
 }
@@ -200,6 +199,7 @@ fn file(command: &'static str, text: &str) -> Result<PathBuf, CommandError> {
     let words = shlex::split(text).ok_or(CommandError::Quotation(command))?;
     match &words[..] {
         [] => Err(expected(command)),
+        [name] if name.trim().is_empty() => Err(CommandError::NoName(command)),
         [name] => Ok(environment::of_user(name)),
         _ => Err(CommandError::TooMuch { command }),
     }
@@ -370,6 +370,8 @@ mod tests {
         "expected one of\n  /show info\n  /show parameters\n  /show system\n  /show template\n  /show license"
     )]
     #[case("/save a b", "/save takes nothing more")]
+    #[case("/save \"\"", "/save: the name of the file is empty")]
+    #[case("/load ' '", "/load: the name of the file is empty")]
     #[case("/load 'a", "/load: a quotation mark is missing")]
     fn what_is_not_understood_gets_a_hint(#[case] line: &str, #[case] message: &str) {
         assert_eq!(parse(line).unwrap_err().to_string(), message);
@@ -388,6 +390,13 @@ mod tests {
         }
         assert!(help("shortcuts").contains("Ctrl + d"));
         assert!(!help("show").contains("/set"));
+    }
+
+    #[test]
+    fn help_fits_a_terminal_of_80_columns() {
+        for line in [help(""), help(SHORTCUTS)].join("").lines() {
+            assert!(line.len() < 80, "{line}");
+        }
     }
 
     #[rstest]

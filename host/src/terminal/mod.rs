@@ -1,6 +1,7 @@
 //! A conversation on a terminal.
 
 pub mod commands;
+mod echo;
 pub mod line;
 mod nearest;
 pub mod parameters;
@@ -8,11 +9,12 @@ pub mod quotes;
 pub mod save;
 pub mod screen;
 mod show;
+mod tell;
 pub mod wrap;
 
 use std::{
     fmt::Display,
-    io::{IsTerminal, Write, stderr},
+    io::{Write, stderr},
     path::Path,
 };
 
@@ -21,21 +23,23 @@ use signal_hook::{consts::SIGINT, flag};
 
 use crate::{
     conversation::{Conversation, Turn},
-    dialect::Think,
+    dialect::{Think, ThinkError},
     environment,
     generation::{Finish, GenerationError},
     progress::Waiting,
     reply::{
         Piece,
-        print::{Printer, Thoughts, tell_the_rest},
+        print::{Printer, Thoughts, calls},
     },
-    stats,
+    stats::{self, counted},
 };
 use commands::{Command, Switch};
+use echo::Quiet;
 use line::{Entered, LineEditor};
 use quotes::{Input, Quotes};
 use save::Saved;
 use screen::Screen;
+use tell::{Kind, tell};
 
 /// Where a conversation takes place, and how it begins.
 pub struct Place<'a> {
@@ -52,6 +56,7 @@ pub struct Place<'a> {
 /// Talks with the user until there is nothing more to say.
 pub fn converse(conversation: Conversation<'_>, place: Place<'_>, out: &mut dyn Write) -> anyhow::Result<()> {
     flag::register(SIGINT, conversation.interrupt()).context("taking Ctrl-C")?;
+    let _quiet = Quiet::new();
     let colors = environment::colors(true);
     let mut terminal = Terminal {
         conversation,
@@ -115,11 +120,10 @@ impl Terminal<'_, '_> {
         match done {
             Err(error) if is_output(&error) => Err(error),
             Err(error) => {
-                let hint = match error.downcast_ref() {
-                    Some(GenerationError::PromptTooLong { .. }) => "\nhint: /clear forgets what was said",
-                    _ => "",
-                };
-                self.tell("error", "\x1b[1;31m", format_args!("{error:#}{hint}"));
+                match error.downcast_ref() {
+                    Some(&GenerationError::PromptTooLong { tokens, context }) => self.tell_too_long(tokens, context),
+                    _ => self.tell(Kind::Error, format_args!("{error:#}")),
+                }
                 Ok(Next::Line)
             }
             done => done,
@@ -147,17 +151,48 @@ impl Terminal<'_, '_> {
 
     /// Says what the answer does not.
     fn conclude(&mut self, turn: &Turn) -> anyhow::Result<()> {
-        tell_the_rest(&turn.reply, self.place.hide_thinking);
-        if let Some(reason) = turn.incomplete() {
+        let interrupted = turn.answer.finish == Finish::Interrupted;
+        for call in calls(&turn.reply) {
+            self.tell(Kind::Warning, call);
+        }
+        match (turn.is_kept(), interrupted, turn.reply.thinking.is_empty()) {
+            (true, ..) => {}
+            (false, true, _) => self.note("interrupted before an answer; your message was not kept"),
+            (false, false, thoughtless) => {
+                let thought = if thoughtless { "" } else { "thought but " };
+                let what = format_args!("the model {thought}gave no answer; your message was not kept");
+                self.tell(Kind::Warning, what);
+            }
+        }
+        if let Some(incomplete) = turn.incomplete().filter(|_| !interrupted) {
+            let hint = match turn.answer.finish {
+                Finish::Length => "\nhint: /set parameter num_predict -1 allows more",
+                _ => "",
+            };
+            let reason = incomplete.reason();
             self.note(format_args!(
-                "the answer is not complete in the form that was asked for: {reason}"
+                "the answer is not complete in the form that was asked for: {reason}{hint}"
             ));
         }
+        self.tell_of_context(turn);
+        if self.place.verbose {
+            let mut err = stderr().lock();
+            stats::turn(&mut err, turn)?;
+            writeln!(err)?;
+        }
+        Ok(())
+    }
+
+    /// Says what the context had no room for.
+    fn tell_of_context(&mut self, turn: &Turn) {
         let context = self.conversation.session().context();
         if turn.left_out > 0 {
+            let messages = match turn.left_out {
+                1 => "message".to_owned(),
+                count => counted(count, "message"),
+            };
             self.note(format_args!(
-                "the context of {context} tokens had no room for the oldest {} messages",
-                turn.left_out
+                "the context of {context} tokens had no room for the oldest {messages}"
             ));
         }
         if turn.shifts > 0 {
@@ -170,17 +205,24 @@ impl Terminal<'_, '_> {
             ));
         }
         if turn.answer.finish == Finish::Context {
+            let hint = self.hint_to_clear().unwrap_or_default();
             self.note(format_args!(
-                "the context of {context} tokens is full: the answer ends here\nhint: /clear forgets what was said; \
-                 without --no-shift the oldest half of the context is dropped"
+                "the context of {context} tokens is full: the answer ends here{hint}"
             ));
         }
-        if self.place.verbose {
-            let mut err = stderr().lock();
-            stats::turn(&mut err, turn)?;
-            writeln!(err)?;
-        }
-        Ok(())
+    }
+
+    fn tell_too_long(&self, tokens: usize, context: u32) {
+        let hint = self.hint_to_clear();
+        let hint = hint.unwrap_or("\nhint: a longer context needs another start, with --ctx-size");
+        let what = format_args!("the prompt has {tokens} tokens, but the context holds {context}{hint}");
+        self.tell(Kind::Error, what);
+    }
+
+    /// Where something was said that can be forgotten.
+    fn hint_to_clear(&self) -> Option<&'static str> {
+        let said = !self.conversation.messages().is_empty();
+        said.then_some("\nhint: /clear forgets what was said")
     }
 
     fn obey(&mut self, line: &str) -> anyhow::Result<Next> {
@@ -188,8 +230,11 @@ impl Terminal<'_, '_> {
             Command::Exit => return Ok(Next::End),
             Command::Help(topic) => commands::help(&topic),
             Command::Show(shown) => {
-                show::show(shown, &mut self.conversation, &self.place, self.out)?;
-                String::new()
+                let mut text = Vec::new();
+                show::show(shown, &mut self.conversation, &self.place, &mut text)?;
+                // as it is, so that it can be copied
+                self.print(&String::from_utf8_lossy(&text), false)?;
+                return Ok(Next::Line);
             }
             Command::Parameter { name, value } => {
                 parameters::set(&mut self.conversation.options, &name, &value)?;
@@ -206,11 +251,15 @@ impl Terminal<'_, '_> {
             Command::Save(path) => self.save(&path)?,
             Command::Load(path) => self.load(&path)?,
         };
-        if !said.is_empty() {
-            writeln!(self.out, "{}", said.trim_end())?;
-        }
-        writeln!(self.out)?;
+        self.print(&said, self.place.wordwrap)?;
         Ok(Next::Line)
+    }
+
+    /// Prints a text and an empty line after it. Nothing in it does something to the terminal.
+    fn print(&mut self, text: &str, wordwrap: bool) -> anyhow::Result<()> {
+        let mut screen = Screen::new(self.out, wordwrap);
+        writeln!(screen, "{}", wrap::plain(text).trim_end())?;
+        Ok(screen.finish()?)
     }
 
     fn set_system(&mut self, text: Option<String>) -> anyhow::Result<&'static str> {
@@ -228,10 +277,13 @@ impl Terminal<'_, '_> {
     fn set_think(&mut self, think: Think) -> anyhow::Result<&'static str> {
         let model = self.conversation.model();
         let name = model.file.name();
-        model
-            .dialect
-            .check(Some(think))
-            .map_err(|error| anyhow!("{name} {error}"))?;
+        model.dialect.check(Some(think)).map_err(|error| {
+            let hint = match error {
+                ThinkError::Never => "",
+                ThinkError::NoLevels(_) => "\nhint: /set think or /set nothink",
+            };
+            anyhow!("{name} {}{hint}", error.reason())
+        })?;
         self.conversation.options.think = Some(think);
         Ok(match think {
             Think::Off => "Set 'nothink' mode.",
@@ -277,7 +329,11 @@ impl Terminal<'_, '_> {
             conversation.messages().to_vec(),
         );
         saved.save(path)?;
-        Ok(format!("Saved {} messages to {}", saved.messages.len(), path.display()))
+        Ok(format!(
+            "Saved {} to {}",
+            counted(saved.messages.len(), "message"),
+            path.display()
+        ))
     }
 
     /// Goes on from a file, or leaves everything as it is.
@@ -299,20 +355,18 @@ impl Terminal<'_, '_> {
         self.set_system(saved.system.clone())?;
         options.system = saved.system;
         self.conversation.options = options;
-        let said = format!("Loaded {} messages from {}", saved.messages.len(), path.display());
+        let messages = counted(saved.messages.len(), "message");
+        let said = format!("Loaded {messages} from {}", path.display());
         self.conversation.resume(saved.messages);
         Ok(said)
     }
 
     fn note(&self, what: impl Display) {
-        self.tell("note", "\x1b[33m", what);
+        self.tell(Kind::Note, what);
     }
 
-    fn tell(&self, word: &str, color: &str, what: impl Display) {
-        let colored = environment::colors(stderr().is_terminal());
-        let (color, plain) = if colored { (color, "\x1b[0m") } else { ("", "") };
-        // standard error may be gone; there is nobody left to tell
-        let _ = writeln!(stderr(), "{color}{word}{plain}: {what}\n");
+    fn tell(&self, kind: Kind, what: impl Display) {
+        tell(kind, what, self.place.wordwrap);
     }
 }
 

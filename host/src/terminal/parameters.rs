@@ -5,11 +5,12 @@ use serde_json::{Map, Value as Json, json};
 use super::nearest::nearest;
 use crate::{
     conversation::Options,
-    sampling::{Sampler, SamplingOptions},
+    sampling::{Sampler, SamplingError, SamplingOptions},
 };
 
 const LIMIT: &str = "num_predict";
 const STOP: &str = "stop";
+const SEED: &str = "seed";
 /// What is fixed while the program runs, and what sets it.
 const FIXED: [(&str, &str); 4] = [
     ("num_ctx", "--ctx-size"),
@@ -61,9 +62,33 @@ fn sampling(options: &SamplingOptions) -> Map<String, Json> {
 pub fn set(options: &mut Options, name: &str, typed: &str) -> Result<(), ParameterError> {
     let value = match name {
         STOP => json!(shlex::split(typed).ok_or_else(|| wrong(name, "a quotation mark is missing"))?),
-        _ => serde_json::from_str(typed).unwrap_or_else(|_| json!(typed)),
+        _ => match number(typed) {
+            Ok(number) => number,
+            // that there is no such parameter matters more
+            Err(reason) if names().iter().any(|known| known == name) => return Err(wrong(name, reason)),
+            Err(_) => return Err(unknown(name)),
+        },
     };
     set_json(options, name, value)
+}
+
+const NUMBER: &str = "expected a number";
+const WHOLE: &str = "expected a whole number";
+const TOO_LARGE: &str = "this number is too large";
+
+/// What was typed as a number; a whole one where it is one.
+fn number(typed: &str) -> Result<Json, &'static str> {
+    if let Ok(whole) = typed.parse::<i64>() {
+        return Ok(whole.into());
+    }
+    if let Ok(whole) = typed.parse::<u64>() {
+        return Ok(whole.into());
+    }
+    match typed.parse::<f64>() {
+        Ok(number) if number.is_infinite() => Err(TOO_LARGE),
+        Ok(number) if !number.is_nan() => Ok(number.into()),
+        _ => Err(NUMBER),
+    }
 }
 
 /// As [`set`], of a value as [`all`] has it.
@@ -85,11 +110,36 @@ fn limit(value: &Json) -> Option<Option<usize>> {
 fn set_sampling(options: &mut SamplingOptions, name: &str, value: Json) -> Result<(), ParameterError> {
     let mut all = sampling(options);
     let place = all.get_mut(name).ok_or_else(|| unknown(name))?;
+    check(name, place, &value).map_err(|reason| wrong(name, reason))?;
     *place = value;
     let changed: SamplingOptions = serde_json::from_value(all.into()).map_err(|error| wrong(name, error))?;
-    Sampler::new(changed.clone()).map_err(|error| wrong(name, error))?;
+    Sampler::new(changed.clone()).map_err(|error| match error {
+        SamplingError::Option { expected, .. } => wrong(name, format_args!("expected {expected}")),
+        other => wrong(name, other),
+    })?;
     *options = changed;
     Ok(())
+}
+
+/// Whether a parameter can have a value: an f32 or an i32 as the one that is present, or a seed, which has 64 bits and may
+/// be absent.
+fn check(name: &str, present: &Json, value: &Json) -> Result<(), &'static str> {
+    let fraction = present.is_f64();
+    match value {
+        Json::Null if name == SEED => Ok(()),
+        Json::Number(_) if fraction => match value.as_f64() {
+            Some(number) if number.abs() <= f32::MAX.into() => Ok(()),
+            _ => Err(TOO_LARGE),
+        },
+        Json::Number(number) if number.is_f64() => Err(WHOLE),
+        Json::Number(_) if name == SEED => Ok(()),
+        Json::Number(number) => match number.as_i64().is_some_and(|number| i32::try_from(number).is_ok()) {
+            true => Ok(()),
+            false => Err(TOO_LARGE),
+        },
+        _ if fraction => Err(NUMBER),
+        _ => Err(WHOLE),
+    }
 }
 
 fn unknown(name: &str) -> ParameterError {
@@ -155,17 +205,39 @@ mod tests {
         assert_eq!((options.limit, options.sampling.seed), (None, None));
     }
 
+    #[test]
+    fn a_file_has_numbers_for_numbers() {
+        let mut options = Options::default();
+        let mut refused = |name, value| set_json(&mut options, name, value).unwrap_err().to_string();
+        assert_eq!(refused("temperature", json!("1")), "temperature: expected a number");
+        assert_eq!(refused("temperature", json!(null)), "temperature: expected a number");
+        assert_eq!(refused("top_k", json!([1])), "top_k: expected a whole number");
+        assert_eq!(refused("seed", json!("1")), "seed: expected a whole number");
+    }
+
+    #[test]
+    fn a_zero_before_the_point_may_be_left_out() {
+        let mut options = Options::default();
+        set(&mut options, "temperature", ".5").unwrap();
+        set(&mut options, "top_p", "1").unwrap();
+        assert_eq!((options.sampling.temperature, options.sampling.top_p), (0.5, 1.0));
+    }
+
     #[rstest]
-    #[case(
-        "temperature",
-        "-1",
-        "temperature: sampling option temperature is -1; expected a number from 0"
-    )]
-    #[case("temperature", "warm", "temperature: invalid type: string \"warm\", expected f32")]
-    #[case("top_k", "1.5", "top_k: invalid type: floating point `1.5`, expected i32")]
-    #[case("top_p", "1.1", "top_p: sampling option top_p is 1.1; expected a number from 0 to 1")]
+    #[case("temperature", "-1", "temperature: expected a number from 0")]
+    #[case("temperature", "warm", "temperature: expected a number")]
+    #[case("temperature", "NaN", "temperature: expected a number")]
+    #[case("temperature", "\"1\"", "temperature: expected a number")]
+    #[case("temperature", "1e40", "temperature: this number is too large")]
+    #[case("temperature", "1e400", "temperature: this number is too large")]
+    #[case("top_k", "1.5", "top_k: expected a whole number")]
+    #[case("top_k", "many", "top_k: expected a number")]
+    #[case("top_k", "3000000000", "top_k: this number is too large")]
+    #[case("top_p", "1.1", "top_p: expected a number from 0 to 1")]
     #[case("num_predict", "-2", "num_predict: expected −1 or a number of tokens")]
-    #[case("seed", "x", "seed: seed: expected an integer")]
+    #[case("num_predict", "all", "num_predict: expected a number")]
+    #[case("seed", "x", "seed: expected a number")]
+    #[case("seed", "1.5", "seed: expected a whole number")]
     #[case("stop", "'x", "stop: a quotation mark is missing")]
     #[case(
         "num_ctx",

@@ -33,8 +33,8 @@ pub struct Saved {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each says itself what it is
 pub enum SaveError {
-    #[error("{}: {source}", path.display())]
-    Io { path: PathBuf, source: io::Error },
+    #[error("{}: {reason}", path.display())]
+    Io { path: PathBuf, reason: String },
     #[error("{} is no saved conversation: {reason}", path.display())]
     NoConversation { path: PathBuf, reason: String },
     #[error(
@@ -65,10 +65,7 @@ impl Saved {
 
     /// Writes the file, whole or not at all. A file that is there already is replaced only if it is a conversation, too.
     pub fn save(&self, path: &Path) -> Result<(), SaveError> {
-        let failed = |source| SaveError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |error| failed(path, error);
         if path.symlink_metadata().is_ok() && Saved::load(path).is_err() {
             return Err(SaveError::NotOverwritten { path: path.to_owned() });
         }
@@ -85,10 +82,7 @@ impl Saved {
 
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Saved, SaveError> {
-        let failed = |source| SaveError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |error| failed(path, error);
         let other = |reason: String| SaveError::NoConversation {
             path: path.to_owned(),
             reason,
@@ -108,20 +102,55 @@ impl Saved {
             let found = self.graft_conversation;
             return Err(format!("it has form {found}, where {VERSION} is expected"));
         }
-        let text = |message: &Json, key| message.get(key).is_some_and(Json::is_string);
-        let broken = |message: &&Json| !text(message, "role") || !text(message, "content");
-        match self.messages.iter().find(broken) {
-            Some(message) => Err(format!("{message} is no message: expected role and content")),
-            None => Ok(()),
-        }
+        let mut numbered = (1..).zip(&self.messages);
+        let fault = numbered.find_map(|(number, message)| Some((number, fault(message)?)));
+        fault.map_or(Ok(()), |(number, expected)| {
+            Err(format!("message {number} is none: expected {expected}"))
+        })
     }
+}
+
+/// Why nothing was written or read. A temporary file's name, which its error ends with, says nothing to the user.
+fn failed(path: &Path, error: io::Error) -> SaveError {
+    let text = error.to_string();
+    let reason = text.split_once(" at path ").map_or(&*text, |(reason, _)| reason);
+    SaveError::Io {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+const ROLES: [&str; 4] = ["system", "user", "assistant", "tool"];
+
+/// What is expected where a message is none: templates would fail, or take it for another.
+fn fault(message: &Json) -> Option<&'static str> {
+    let is_text = |key| message.get(key).is_some_and(Json::is_string);
+    let role = message.get("role").and_then(Json::as_str);
+    if !role.is_some_and(|role| ROLES.contains(&role)) {
+        Some("a role: system, user, assistant or tool")
+    } else if !is_text("content") {
+        Some("content that is a text")
+    } else if message.get("thinking").is_some() && !is_text("thinking") {
+        Some("thinking that is a text")
+    } else if message.get("tool_calls").is_some_and(|calls| !are_calls(calls)) {
+        Some("tool_calls that are a list of functions with names")
+    } else {
+        None
+    }
+}
+
+fn are_calls(calls: &Json) -> bool {
+    let is_call = |call: &Json| call["function"]["name"].is_string();
+    calls.as_array().is_some_and(|calls| calls.iter().all(is_call))
 }
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
     use serde_json::json;
 
     use super::*;
+    use crate::reply::{Reply, ToolCall};
 
     fn saved() -> Saved {
         let parameters = json!({"temperature": 0.8, "stop": ["a b"], "seed": u64::MAX});
@@ -174,10 +203,7 @@ mod tests {
             ("shopping list".to_owned(), "expected value at line 1 column 1"),
             ("{}".to_owned(), "missing field `graft_conversation` at line 1 column 2"),
             (later.to_string(), "it has form 2, where 1 is expected"),
-            (
-                unsaid.to_string(),
-                "{\"role\":\"user\"} is no message: expected role and content",
-            ),
+            (unsaid.to_string(), "message 1 is none: expected content that is a text"),
         ];
         for (text, reason) in files {
             fs::write(&path, &text).unwrap();
@@ -188,11 +214,48 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
         let missing = folder.path().join("none/talk");
-        assert!(matches!(saved().save(&missing), Err(SaveError::Io { .. })));
-        assert!(matches!(Saved::load(&missing), Err(SaveError::Io { .. })));
+        let said = format!("{}: No such file or directory (os error 2)", missing.display());
+        assert_eq!(saved().save(&missing).unwrap_err().to_string(), said);
+        assert_eq!(Saved::load(&missing).unwrap_err().to_string(), said);
         assert!(matches!(
             Saved::load(folder.path()),
             Err(SaveError::NoConversation { .. })
         ));
+    }
+
+    #[rstest]
+    #[case(json!("hello"), "a role: system, user, assistant or tool")]
+    #[case(json!({"role": "king", "content": ""}), "a role: system, user, assistant or tool")]
+    #[case(json!({"role": 1, "content": ""}), "a role: system, user, assistant or tool")]
+    #[case(json!({"role": "user", "content": [{"type": "text"}]}), "content that is a text")]
+    #[case(json!({"role": "assistant", "content": null}), "content that is a text")]
+    #[case(json!({"role": "assistant", "content": "", "thinking": 1}), "thinking that is a text")]
+    #[case(
+        json!({"role": "assistant", "content": "", "tool_calls": {}}),
+        "tool_calls that are a list of functions with names"
+    )]
+    #[case(
+        json!({"role": "assistant", "content": "", "tool_calls": [{"name": "add"}]}),
+        "tool_calls that are a list of functions with names"
+    )]
+    fn a_message_that_is_none_is_named_by_its_number(#[case] message: Json, #[case] expected: &str) {
+        let mut broken = saved();
+        broken.messages.push(message);
+        let expected = format!("message 3 is none: expected {expected}");
+        assert_eq!(broken.check(), Err(expected));
+    }
+
+    #[test]
+    fn a_reply_with_calls_may_be_loaded() {
+        let call = ToolCall {
+            name: "add".into(),
+            arguments: "{\"a\": 2}".into(),
+        };
+        let mut reply = Reply::default();
+        reply.calls.push(call);
+        let result = json!({"role": "tool", "content": "4"});
+        let mut called = saved();
+        called.messages.extend([reply.to_message(), result]);
+        assert_eq!(called.check(), Ok(()));
     }
 }

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use models::gguf::Gguf;
 use serde_json::Value as Json;
 
-use super::{Place, commands::Shown, parameters, wrap::plain};
-use crate::{commands::inspect, conversation::Conversation};
+use super::{Place, commands::Shown, parameters};
+use crate::{commands::inspect, conversation::Conversation, stats::counted};
 
 /// Writes what was asked for to `out`.
 pub fn show(
@@ -46,13 +46,10 @@ fn info(conversation: &mut Conversation<'_>, place: &Place<'_>, out: &mut dyn Wr
     for device in place.devices {
         writeln!(out, "runs on {device}")?;
     }
-    let messages = conversation.messages().len();
+    let messages = counted(conversation.messages().len(), "message");
     let session = conversation.session();
     let (used, context) = (session.cached().len(), session.context());
-    writeln!(
-        out,
-        "{messages} messages; {used} of {context} tokens of context are used"
-    )
+    writeln!(out, "{messages}; {used} of {context} tokens of context are used")
 }
 
 /// A parameter's value: texts of a list beside each other.
@@ -65,7 +62,7 @@ fn words(value: &Json) -> String {
 }
 
 fn text(text: Option<&str>, nothing: &str, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{}", plain(text.unwrap_or(nothing)).trim_end())
+    writeln!(out, "{}", text.unwrap_or(nothing).trim_end())
 }
 
 fn string<'f>(file: &'f Gguf, key: &str) -> Option<&'f str> {
