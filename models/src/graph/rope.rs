@@ -179,11 +179,12 @@ impl Yarn {
         {
             return Err(keys.unexpected(EXTRAPOLATED, "1").into());
         }
-        let beta_fast = number(BETA_FAST)?.unwrap_or(usual.beta_fast);
-        let beta_slow = number(BETA_SLOW)?.unwrap_or(usual.beta_slow);
-        if beta_slow <= 0.0 {
-            return Err(keys.unexpected(keys.there(&BETA_SLOW), "a number above 0").into());
-        }
+        let positive = |names: [&str; 2]| match number(names)? {
+            Some(beta) if beta <= 0.0 => Err(keys.unexpected(keys.there(&names), "a number above 0").into()),
+            beta => Ok::<_, LoadError>(beta),
+        };
+        let beta_fast = positive(BETA_FAST)?.unwrap_or(usual.beta_fast);
+        let beta_slow = positive(BETA_SLOW)?.unwrap_or(usual.beta_slow);
         if beta_fast <= beta_slow {
             return Err(keys
                 .unexpected(keys.there(&BETA_FAST), "more than yarn_beta_slow")
