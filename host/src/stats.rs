@@ -18,6 +18,14 @@ pub fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{plural}")
 }
 
+/// How often: `once`, `2 times`.
+pub fn times(count: usize) -> String {
+    match count {
+        1 => "once".into(),
+        count => format!("{count} times"),
+    }
+}
+
 /// How long loading took.
 pub fn loading(to: &mut dyn Write, time: Duration) -> io::Result<()> {
     writeln!(to, "load     {:>10.1} ms", milliseconds(time))
@@ -45,11 +53,10 @@ pub fn turn(to: &mut dyn Write, turn: &Turn) -> io::Result<()> {
     if turn.left_out > 0 {
         writeln!(to, "oldest {} left out", counted(turn.left_out, "message"))?;
     }
-    match turn.shifts {
-        0 => Ok(()),
-        1 => writeln!(to, "context shifted once"),
-        shifts => writeln!(to, "context shifted {shifts} times"),
+    if turn.shifts > 0 {
+        writeln!(to, "context shifted {}", times(turn.shifts))?;
     }
+    Ok(())
 }
 
 /// What each device allocated, and for what.

@@ -54,13 +54,7 @@ unsafe fn one_column<L: Lanes, W: Blocks>(weights: &Weights, column: *const u8, 
             let mut sums = L::zero();
             for block in 0..weights.values / W::VALUES {
                 let blocks = at(rows, block * W::BYTES);
-                for row in blocks {
-                    // A single row's stride means nothing.
-                    let later = row.wrapping_add(weights.stride.wrapping_mul(2));
-                    for line in (0..W::BYTES).step_by(64) {
-                        L::prefetch(later.wrapping_add(line));
-                    }
-                }
+                weights.prefetch::<L>(blocks, W::BYTES);
                 let heads = [W::head::<L>(blocks[0]), W::head::<L>(blocks[1])];
                 for sub in 0..subs {
                     let piece = Piece::unpack::<W>(blocks, &heads, sub);

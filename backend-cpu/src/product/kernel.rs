@@ -35,6 +35,17 @@ impl Weights {
         [row(2 * pair), row(2 * pair + 1)]
     }
 
+    /// Asks for blocks of `bytes` bytes two rows further on. Where there are no such rows, nothing comes of it.
+    #[inline(always)]
+    pub fn prefetch<L: Lanes>(&self, blocks: Rows, bytes: usize) {
+        for block in blocks {
+            let later = block.wrapping_add(self.stride.wrapping_mul(2));
+            for line in (0..bytes).step_by(64) {
+                L::prefetch(later.wrapping_add(line));
+            }
+        }
+    }
+
     /// Pairs of rows.
     #[inline(always)]
     pub fn pairs(&self) -> usize {

@@ -109,11 +109,25 @@ pub(super) trait Lanes {
     unsafe fn spread(rows: Self::Shorts, group: usize, halves: bool) -> Self::Shorts;
     /// Sums of two products of the same 16 codes, for w from 0 to 127 and x from −127 to 127.
     unsafe fn pairs_unsigned(w: Self::Bytes, x: Self::Bytes) -> Self::Shorts;
-    /// The same, for w from −127.
+    /// The same, for w from −128.
     unsafe fn pairs_signed(w: Self::Bytes, x: Self::Bytes) -> Self::Shorts;
     /// sums + a·b, two neighbours to a sum.
     unsafe fn add_products(sums: Self::Ints, a: Self::Shorts, b: Self::Shorts) -> Self::Ints;
-    /// Whether [`Lanes::add_dots`] takes unsigned codes up to 255 rather than up to 127.
+    /// As floats.
+    unsafe fn floats(sums: Self::Ints) -> Self::Floats;
+    /// Sums over 4 neighbours of w·x, for w from 0 to 127 and x from −127 to 127.
+    unsafe fn dot_unsigned(w: Self::Bytes, x: Self::Bytes) -> Self::Floats;
+    /// Sums over 4 neighbours of w·x, for w from −128 and x from −127.
+    unsafe fn dot_signed(w: Self::Bytes, x: Self::Bytes) -> Self::Floats;
+}
+
+/// What panels ask of an instruction set beside [`Lanes`].
+///
+/// # Safety
+/// As there.
+#[cfg(target_arch = "x86_64")]
+pub(super) trait PanelLanes: Lanes {
+    /// Whether [`PanelLanes::add_dots`] takes unsigned codes up to 255 rather than up to 127.
     const WHOLE_BYTES: bool = false;
 
     /// 64 bytes, aligned.
@@ -125,6 +139,7 @@ pub(super) trait Lanes {
 
     /// Eight vectors, each with eight dwords of one row and eight of another, as eight with one dword of each row: the first
     /// rows' eight, then the second rows'.
+    #[inline(always)]
     unsafe fn turned(rows: &[[u8; 64]; 8]) -> [Self::Bytes; 8] {
         let mut lanes = [[[0; 4]; 16]; 8];
         for (i, row) in rows.iter().enumerate() {
@@ -141,10 +156,4 @@ pub(super) trait Lanes {
         }
         turned
     }
-    /// As floats.
-    unsafe fn floats(sums: Self::Ints) -> Self::Floats;
-    /// Sums over 4 neighbours of w·x, for w from 0 to 127 and x from −127 to 127.
-    unsafe fn dot_unsigned(w: Self::Bytes, x: Self::Bytes) -> Self::Floats;
-    /// Sums over 4 neighbours of w·x, for w from −128 and x from −127.
-    unsafe fn dot_signed(w: Self::Bytes, x: Self::Bytes) -> Self::Floats;
 }

@@ -8,7 +8,7 @@ use super::{
     blocks::{Blocks, Coding, Groups},
     columns::Block,
     kernel::{CHUNK, PANEL_COLUMNS, PANEL_ROWS, Weights},
-    lanes::{Lanes, at},
+    lanes::{PanelLanes, at},
 };
 
 /// Rows of a tile.
@@ -37,7 +37,7 @@ const fn lane_of_row(row: usize) -> usize {
 /// # Safety
 /// As there.
 #[inline(always)]
-pub(super) unsafe fn product<L: Lanes, W: Blocks, const N: usize, const H: usize>(
+pub(super) unsafe fn product<L: PanelLanes, W: Blocks, const N: usize, const H: usize>(
     weights: &Weights,
     columns: &[*const u8],
     tile: &mut [f32],
@@ -75,7 +75,7 @@ pub(super) unsafe fn product<L: Lanes, W: Blocks, const N: usize, const H: usize
 /// Unpacks `count` values of all rows from `first`; rows beyond the last one are that one again.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // a pair is more than its place in what is staged
-unsafe fn unpack<L: Lanes, W: Blocks>(weights: &Weights, first: usize, count: usize, chunk: &mut Chunk) {
+unsafe fn unpack<L: PanelLanes, W: Blocks>(weights: &Weights, first: usize, count: usize, chunk: &mut Chunk) {
     let subs = W::VALUES / 32;
     let mut staged = [[[0u8; 64]; ROWS / 2]; CHUNK / 32];
     for pair in 0..ROWS / 2 {
@@ -108,13 +108,13 @@ unsafe fn unpack<L: Lanes, W: Blocks>(weights: &Weights, first: usize, count: us
 
 /// Whether codes go into the dot products signed: they are, and the instruction takes no byte above 127 otherwise.
 #[inline(always)]
-const fn signed<L: Lanes, W: Blocks>() -> bool {
+const fn signed<L: PanelLanes, W: Blocks>() -> bool {
     W::Codes::OFFSET.is_none() && !L::WHOLE_BYTES
 }
 
 /// What is taken off codes as they go into the dot products: signed ones that must not stay so have 128 added.
 #[inline(always)]
-const fn offset<L: Lanes, W: Blocks>() -> u8 {
+const fn offset<L: PanelLanes, W: Blocks>() -> u8 {
     match W::Codes::OFFSET {
         Some(offset) => offset,
         None if L::WHOLE_BYTES => 128,
@@ -124,7 +124,7 @@ const fn offset<L: Lanes, W: Blocks>() -> u8 {
 
 /// Codes as they go into the dot products.
 #[inline(always)]
-unsafe fn ready<L: Lanes, W: Blocks>(codes: L::Bytes) -> L::Bytes {
+unsafe fn ready<L: PanelLanes, W: Blocks>(codes: L::Bytes) -> L::Bytes {
     match W::Codes::OFFSET {
         // SAFETY: the caller's promise.
         None if L::WHOLE_BYTES => unsafe { L::sub(codes, 128) },
@@ -134,7 +134,7 @@ unsafe fn ready<L: Lanes, W: Blocks>(codes: L::Bytes) -> L::Bytes {
 
 /// The scales and minima of 32 values of a row.
 #[inline(always)]
-fn set_scales<L: Lanes, W: Blocks>(chunk: &mut Chunk, sub: usize, lane: usize, head: &W::Head, from: usize) {
+fn set_scales<L: PanelLanes, W: Blocks>(chunk: &mut Chunk, sub: usize, lane: usize, head: &W::Head, from: usize) {
     let (scale, min) = (head.scale(from), head.min(from));
     let halves = if W::Head::HALVES { 2 } else { 1 };
     for half in 0..halves {
@@ -146,7 +146,7 @@ fn set_scales<L: Lanes, W: Blocks>(chunk: &mut Chunk, sub: usize, lane: usize, h
 
 /// Adds the products of a chunk's first `blocks32` · 32 values with these columns.
 #[inline(always)]
-unsafe fn add<L: Lanes, W: Blocks, const N: usize, const H: usize>(
+unsafe fn add<L: PanelLanes, W: Blocks, const N: usize, const H: usize>(
     chunk: &Chunk,
     blocks32: usize,
     columns: &[*const Block; N],
@@ -173,7 +173,7 @@ unsafe fn add<L: Lanes, W: Blocks, const N: usize, const H: usize>(
 /// Adds the products of 32 values, of the rows' halves from `first` on. No closures here: one would not have the features
 /// of the set, and so not be inlined.
 #[inline(always)]
-unsafe fn add_block<L: Lanes, W: Blocks, const N: usize, const H: usize>(
+unsafe fn add_block<L: PanelLanes, W: Blocks, const N: usize, const H: usize>(
     chunk: &Chunk,
     i: usize,
     first: usize,

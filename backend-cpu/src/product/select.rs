@@ -21,8 +21,8 @@ pub(super) enum Way {
 /// The names of the sets in counters.
 pub(super) const SETS: [&str; 4] = ["scalar", "avx2", "avx512", "avx512vnni"];
 
-/// Calls a generic function with the block type that a [`Type`] names.
-macro_rules! for_blocks {
+/// Calls a generic function with the block type of 32 values that a [`Type`] names.
+macro_rules! for_small_blocks {
     ($ty:expr, $make:ident) => {
         match $ty {
             Type::Q4_0 => Some($make::<Q4_0>()),
@@ -30,16 +30,32 @@ macro_rules! for_blocks {
             Type::Q5_0 => Some($make::<Q5_0>()),
             Type::Q5_1 => Some($make::<Q5_1>()),
             Type::Q8_0 => Some($make::<Q8_0>()),
+            Type::IQ4_NL => Some($make::<IQ4_NL>()),
+            Type::MXFP4 => Some($make::<MXFP4>()),
+            _ => None,
+        }
+    };
+}
+
+/// The same for types of 256 values.
+macro_rules! for_supers {
+    ($ty:expr, $make:ident) => {
+        match $ty {
             Type::Q2_K => Some($make::<Q2_K>()),
             Type::Q3_K => Some($make::<Q3_K>()),
             Type::Q4_K => Some($make::<Q4_K>()),
             Type::Q5_K => Some($make::<Q5_K>()),
             Type::Q6_K => Some($make::<Q6_K>()),
-            Type::IQ4_NL => Some($make::<IQ4_NL>()),
             Type::IQ4_XS => Some($make::<IQ4_XS>()),
-            Type::MXFP4 => Some($make::<MXFP4>()),
-            Type::F32 | Type::F16 | Type::BF16 | Type::I32 => None,
+            _ => None,
         }
+    };
+}
+
+/// The same for all of them.
+macro_rules! for_blocks {
+    ($ty:expr, $make:ident) => {
+        for_small_blocks!($ty, $make).or_else(|| for_supers!($ty, $make))
     };
 }
 
@@ -78,16 +94,12 @@ macro_rules! integer_kernels {
                 product::<W>
             }
 
+            fn of_supers<W: Supers>() -> Product {
+                supers::<W>
+            }
+
             pub(super) fn kernel(ty: Type) -> Option<Product> {
-                match ty {
-                    Type::Q2_K => Some(supers::<Q2_K>),
-                    Type::Q3_K => Some(supers::<Q3_K>),
-                    Type::Q4_K => Some(supers::<Q4_K>),
-                    Type::Q5_K => Some(supers::<Q5_K>),
-                    Type::Q6_K => Some(supers::<Q6_K>),
-                    Type::IQ4_XS => Some(supers::<IQ4_XS>),
-                    _ => for_blocks!(ty, of),
-                }
+                for_small_blocks!(ty, of).or_else(|| for_supers!(ty, of_supers))
             }
         }
     };

@@ -102,24 +102,13 @@ unsafe fn groups<L: Lanes, W: Supers, const N: usize>(
                 let mut sums = [L::zero(); N];
                 for block in 0..weights.values / VALUES {
                     let blocks = at(rows, block * W::BYTES);
-                    prefetch::<L, W>(blocks, weights.stride);
+                    weights.prefetch::<L>(blocks, W::BYTES);
                     add::<L, W, N>(blocks, &from.map(|column| column.add(block)), &mut sums);
                 }
                 for (c, sums) in sums.iter().enumerate().take(group.len()) {
                     place(tile, (i * N + c) * stride, pair, weights.rows, L::row_sums(*sums));
                 }
             }
-        }
-    }
-}
-
-/// Asks for the blocks two rows further on.
-#[inline(always)]
-fn prefetch<L: Lanes, W: Supers>(blocks: Rows, stride: usize) {
-    for block in blocks {
-        let later = block.wrapping_add(stride.wrapping_mul(2));
-        for line in (0..W::BYTES).step_by(64) {
-            L::prefetch(later.wrapping_add(line));
         }
     }
 }

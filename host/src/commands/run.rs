@@ -173,20 +173,13 @@ fn tell_of_context(turn: &Turn, context: u32) {
     if turn.shifts > 0 {
         tracing::warn!(
             "the context of {context} tokens was full: the older half of it was dropped {}\nhint: --ctx-size asks for a longer one",
-            times(turn.shifts)
+            stats::times(turn.shifts)
         );
     }
     if turn.answer.finish == Finish::Context {
         tracing::warn!(
             "the answer ends here because the context of {context} tokens is full\nhint: --ctx-size asks for a longer one"
         );
-    }
-}
-
-fn times(count: usize) -> String {
-    match count {
-        1 => "once".into(),
-        count => format!("{count} times"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Lanes, Rows};
+use super::{Lanes, PanelLanes, Rows};
 
 /// AVX2, FMA and F16C.
 pub(in super::super) struct Avx2;
@@ -27,13 +27,6 @@ pub(super) unsafe fn sum(v: __m256) -> f32 {
 unsafe fn splat_pair(a: [f32; 2]) -> __m256 {
     // SAFETY: callers have AVX2; any bits are an f64.
     unsafe { _mm256_castpd_ps(_mm256_set1_pd(std::mem::transmute::<[f32; 2], f64>(a))) }
-}
-
-/// Two u8·i8 products fit into an i16 where |u·x| ≤ 128·127.
-#[inline(always)]
-unsafe fn dot(w: __m256i, x: __m256i) -> __m256 {
-    // SAFETY: callers have AVX2.
-    unsafe { _mm256_cvtepi32_ps(_mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1))) }
 }
 
 /// The numbers of [`Lanes::six_bits`] of a row as bytes. Of its dwords, after the first, a and b have the low bits of the
@@ -279,6 +272,7 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     unsafe fn pairs_unsigned(w: [__m256i; 2], x: [__m256i; 2]) -> [__m256i; 2] {
+        // two products fit into an i16 where |w·x| ≤ 128·127
         both!(_mm256_maddubs_epi16(w, x))
     }
 
@@ -295,6 +289,25 @@ impl Lanes for Avx2 {
         both!(_mm256_add_epi32(sums, products))
     }
 
+    #[inline(always)]
+    unsafe fn floats(sums: [__m256i; 2]) -> [__m256; 2] {
+        both!(_mm256_cvtepi32_ps(sums))
+    }
+
+    #[inline(always)]
+    unsafe fn dot_unsigned(w: [__m256i; 2], x: [__m256i; 2]) -> [__m256; 2] {
+        Self::floats(Self::add_dots(Self::no_ints(), w, x, false))
+    }
+
+    #[inline(always)]
+    unsafe fn dot_signed(w: [__m256i; 2], x: [__m256i; 2]) -> [__m256; 2] {
+        Self::floats(Self::add_dots(Self::no_ints(), w, x, true))
+    }
+}
+
+// SAFETY of the intrinsics and reads: as above.
+#[allow(unsafe_op_in_unsafe_fn)]
+impl PanelLanes for Avx2 {
     #[inline(always)]
     unsafe fn load64(from: *const u8) -> [__m256i; 2] {
         both!(_mm256_load_si256([from.cast(), from.add(32).cast()]))
@@ -313,22 +326,5 @@ impl Lanes for Avx2 {
             Self::pairs_unsigned(w, x)
         };
         Self::add_products(sums, pairs, [_mm256_set1_epi16(1); 2])
-    }
-
-    #[inline(always)]
-    unsafe fn floats(sums: [__m256i; 2]) -> [__m256; 2] {
-        both!(_mm256_cvtepi32_ps(sums))
-    }
-
-    #[inline(always)]
-    unsafe fn dot_unsigned(w: [__m256i; 2], x: [__m256i; 2]) -> [__m256; 2] {
-        both!(dot(w, x))
-    }
-
-    #[inline(always)]
-    unsafe fn dot_signed(w: [__m256i; 2], x: [__m256i; 2]) -> [__m256; 2] {
-        let magnitude = both!(_mm256_abs_epi8(w));
-        let x = both!(_mm256_sign_epi8(x, w));
-        both!(dot(magnitude, x))
     }
 }

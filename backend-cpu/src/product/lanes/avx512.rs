@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Lanes, Rows, avx2::sum};
+use super::{Lanes, PanelLanes, Rows, avx2::sum};
 
 /// AVX-512, with the dot product instructions of VNNI or without.
 pub(in super::super) struct Avx512<const VNNI: bool>;
@@ -24,6 +24,17 @@ const fn orders(halves: bool) -> [[u16; 32]; 8] {
         i += 1;
     }
     orders
+}
+
+/// |w|, and x with the sign of each code turned where w's is negative.
+#[inline(always)]
+unsafe fn sign_moved(w: __m512i, x: __m512i) -> (__m512i, __m512i) {
+    // SAFETY: callers have AVX-512.
+    unsafe {
+        let negative = _mm512_movepi8_mask(w);
+        let x = _mm512_mask_sub_epi8(x, negative, _mm512_setzero_si512(), x);
+        (_mm512_abs_epi8(w), x)
+    }
 }
 
 #[inline(always)]
@@ -227,9 +238,8 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
 
     #[inline(always)]
     unsafe fn pairs_signed(w: __m512i, x: __m512i) -> __m512i {
-        let negative = _mm512_movepi8_mask(w);
-        let x = _mm512_mask_sub_epi8(x, negative, _mm512_setzero_si512(), x);
-        _mm512_maddubs_epi16(_mm512_abs_epi8(w), x)
+        let (w, x) = sign_moved(w, x);
+        Self::pairs_unsigned(w, x)
     }
 
     #[inline(always)]
@@ -241,6 +251,25 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
         }
     }
 
+    #[inline(always)]
+    unsafe fn floats(sums: __m512i) -> __m512 {
+        _mm512_cvtepi32_ps(sums)
+    }
+
+    #[inline(always)]
+    unsafe fn dot_unsigned(w: __m512i, x: __m512i) -> __m512 {
+        Self::floats(Self::add_dots(Self::no_ints(), w, x, false))
+    }
+
+    #[inline(always)]
+    unsafe fn dot_signed(w: __m512i, x: __m512i) -> __m512 {
+        Self::floats(Self::add_dots(Self::no_ints(), w, x, true))
+    }
+}
+
+// SAFETY of the intrinsics and reads: as above.
+#[allow(unsafe_op_in_unsafe_fn)]
+impl<const VNNI: bool> PanelLanes for Avx512<VNNI> {
     const WHOLE_BYTES: bool = VNNI;
 
     #[inline(always)]
@@ -255,15 +284,12 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
 
     #[inline(always)]
     unsafe fn add_dots(sums: __m512i, w: __m512i, x: __m512i, signed: bool) -> __m512i {
-        if VNNI && !signed {
-            return _mm512_dpbusd_epi32(sums, w, x);
-        }
-        let pairs = if signed {
-            Self::pairs_signed(w, x)
+        let (w, x) = if signed { sign_moved(w, x) } else { (w, x) };
+        if VNNI {
+            _mm512_dpbusd_epi32(sums, w, x)
         } else {
-            Self::pairs_unsigned(w, x)
-        };
-        Self::add_products(sums, pairs, _mm512_set1_epi16(1))
+            Self::add_products(sums, Self::pairs_unsigned(w, x), _mm512_set1_epi16(1))
+        }
     }
 
     /// The bits of a vector's number change places with those of a dword's.
@@ -288,27 +314,5 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
             }
         }
         v
-    }
-
-    #[inline(always)]
-    unsafe fn floats(sums: __m512i) -> __m512 {
-        _mm512_cvtepi32_ps(sums)
-    }
-
-    #[inline(always)]
-    unsafe fn dot_unsigned(w: __m512i, x: __m512i) -> __m512 {
-        let sums = if VNNI {
-            _mm512_dpbusd_epi32(_mm512_setzero_si512(), w, x)
-        } else {
-            _mm512_madd_epi16(_mm512_maddubs_epi16(w, x), _mm512_set1_epi16(1))
-        };
-        _mm512_cvtepi32_ps(sums)
-    }
-
-    #[inline(always)]
-    unsafe fn dot_signed(w: __m512i, x: __m512i) -> __m512 {
-        let negative = _mm512_movepi8_mask(w);
-        let x = _mm512_mask_sub_epi8(x, negative, _mm512_setzero_si512(), x);
-        Self::dot_unsigned(_mm512_abs_epi8(w), x)
     }
 }

@@ -264,28 +264,6 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
-    unsafe fn load64(from: *const u8) -> [u8; 64] {
-        from.cast::<[u8; 64]>().read()
-    }
-
-    #[inline(always)]
-    unsafe fn four(codes: i32) -> [u8; 64] {
-        let codes = codes.to_ne_bytes();
-        each!(0; 64, i => codes[i % 4])
-    }
-
-    #[inline(always)]
-    unsafe fn add_dots(sums: [i32; 16], w: [u8; 64], x: [u8; 64], signed: bool) -> [i32; 16] {
-        let code = |w: u8| if signed { i32::from(w as i8) } else { i32::from(w) };
-        let dot = |i: usize| {
-            (4 * i..4 * i + 4)
-                .map(|j| code(w[j]) * i32::from(x[j] as i8))
-                .sum::<i32>()
-        };
-        each!(0; 16, i => sums[i] + dot(i))
-    }
-
-    #[inline(always)]
     unsafe fn floats(sums: [i32; 16]) -> [f32; 16] {
         each!(0.0; 16, i => sums[i] as f32)
     }
