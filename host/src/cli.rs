@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use crate::{
     commands::bench::{Format, List},
     dialect::Think,
+    generation::MOST_AHEAD,
     sampling::{Sampler, SamplingError, SamplingOptions},
     setup::{DEFAULT_BATCH, DeviceChoice, Request},
 };
@@ -119,6 +120,7 @@ impl EngineArgs {
             context: self.ctx_size,
             batch: self.batch_size,
             rows,
+            ahead: 0,
             cache_type: self.kv_type,
         }
     }
@@ -227,6 +229,13 @@ pub enum Form {
     Json,
 }
 
+/// Ways to guess tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)] // the help would become long
+pub enum Draft {
+    Ngram,
+}
+
 /// `host run`.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
@@ -289,6 +298,19 @@ pub struct RunArgs {
     /// Print the answer, thoughts, tokens and figures as JSON, when it is complete
     #[arg(long)]
     pub json: bool,
+    /// Guess tokens that come next and evaluate them together, which is faster where text repeats itself; the answer stays
+    /// the same. ngram: from what followed the last words before
+    #[arg(
+        long,
+        value_name = "HOW",
+        value_enum,
+        hide_possible_values = true,
+        help_heading = "Speed"
+    )]
+    pub draft: Option<Draft>,
+    /// Tokens to guess at most, up to 7; fewer are guessed where guesses turn out wrong
+    #[arg(long, value_name = "N", default_value_t = MOST_AHEAD as u32, value_parser = clap::value_parser!(u32).range(1..=MOST_AHEAD as i64), requires = "draft", help_heading = "Speed", allow_negative_numbers = true)]
+    pub draft_max: u32,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub sampling: SamplingArgs,

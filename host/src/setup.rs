@@ -43,6 +43,8 @@ pub struct Request {
     pub batch: u32,
     /// Wanted columns of a step.
     pub rows: u32,
+    /// Tokens of a step that are guesses; their columns are wanted, too.
+    pub ahead: u32,
     /// The type of keys and values in the cache.
     pub cache_type: Type,
 }
@@ -116,12 +118,13 @@ fn settings(model: &LoadedModel, request: &Request) -> anyhow::Result<Settings> 
     }
     check_cache_type(model, request.cache_type)?;
     let batch = request.batch.min(context);
-    let rows = request.rows.min(batch);
+    let ahead = request.ahead.min(batch - 1);
     let [keys, values] = [request.cache_type; 2];
     Ok(Settings {
         context,
         batch,
-        rows,
+        rows: request.rows.max(1 + ahead).min(batch),
+        ahead,
         sequences: 1,
         page_tokens: PAGE_TOKENS,
         cache_types: [keys, values],

@@ -145,6 +145,7 @@ fn request(args: &BenchArgs, threads: u32, context: u32) -> Request {
         context: Some(context),
         batch: args.batch_size,
         rows: 1,
+        ahead: 0,
         cache_type: args.kv_type,
     }
 }
