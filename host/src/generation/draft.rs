@@ -10,16 +10,15 @@ use super::ngrams::Ngrams;
 
 /// The most tokens that are guessed at once: a column's bits are the same in steps of up to 8 columns.
 pub const MOST_AHEAD: usize = 7;
-/// A longer agreement than this is not told from longer ones.
-const LONGEST: usize = 16;
+/// Agreements of so many tokens or more, up to the next, are judged alike.
+const AGREEMENTS: [usize; 5] = [0, 3, 4, 5, 9];
 /// An agreement of so many tokens is not given up for a newer one.
 const FIRM: usize = 4;
-/// How often a guess is right, before it is known.
-const CHANCE: f32 = 0.5;
 /// How much longer a step takes for each more column, before it is known.
 const SLOPE: f32 = 0.1;
-/// The weights of a new observation: of a guess, and of a step's time.
-const NEW_GUESS: f32 = 1.0 / 12.0;
+/// The guesses that are remembered.
+const REMEMBERED: f32 = 20.0;
+/// The weight of a new step's time.
 const NEW_TIME: f32 = 1.0 / 8.0;
 /// How fast a time that is not observed any more is doubted.
 const DOUBT: f32 = 1.0 / 512.0;
@@ -29,8 +28,8 @@ const DOUBT: f32 = 1.0 / 512.0;
 pub struct Drafter {
     ngrams: Ngrams,
     source: Option<Source>,
-    /// How often a guess after an agreement of so many tokens was right.
-    chances: [Chance; LONGEST + 1],
+    /// How often guesses were right, by [`AGREEMENTS`].
+    chances: [Chance; AGREEMENTS.len()],
     times: Times,
     draft: [u32; MOST_AHEAD],
 }
@@ -49,7 +48,7 @@ impl Drafter {
         Drafter {
             ngrams: Ngrams::new(context),
             source: None,
-            chances: [Chance::default(); LONGEST + 1],
+            chances: [Chance::default(); AGREEMENTS.len()],
             times: Times::default(),
             draft: [0; MOST_AHEAD],
         }
@@ -67,7 +66,7 @@ impl Drafter {
     pub fn push(&mut self, tokens: &[u32]) {
         if let (Some(source), Some(token)) = (self.source, tokens.last()) {
             let right = tokens[source.place] == *token;
-            self.chances[source.agree.min(LONGEST)].observe(right);
+            self.chances[class(source.agree)].observe(right);
         }
         self.go_on(tokens);
     }
@@ -100,7 +99,7 @@ impl Drafter {
                 Some(&token) => token,
                 None => self.draft[place + i - tokens.len()],
             };
-            sure *= self.chances[(agree + i).min(LONGEST)].0;
+            sure *= self.chances[class(agree + i)].value();
             expected += sure;
             let rate = expected / self.times.of(2 + i);
             if rate > best {
@@ -116,19 +115,27 @@ impl Drafter {
     }
 }
 
-/// How often something happens, the newest observations counting most.
-#[derive(Clone, Copy, Debug)]
-struct Chance(f32);
+fn class(agree: usize) -> usize {
+    AGREEMENTS.partition_point(|&least| least <= agree) - 1
+}
 
-impl Default for Chance {
-    fn default() -> Self {
-        Chance(CHANCE)
-    }
+/// How often something happens, the newest observations counting most.
+#[derive(Clone, Copy, Debug, Default)]
+struct Chance {
+    happened: f32,
+    observed: f32,
 }
 
 impl Chance {
+    /// As Laplace has it: a half, where nothing is known.
+    fn value(self) -> f32 {
+        (self.happened + 1.0) / (self.observed + 2.0)
+    }
+
     fn observe(&mut self, happened: bool) {
-        self.0 += (f32::from(u8::from(happened)) - self.0) * NEW_GUESS;
+        let fade = (REMEMBERED / (self.observed + 1.0)).min(1.0);
+        self.happened = (self.happened + f32::from(u8::from(happened))) * fade;
+        self.observed = (self.observed + 1.0) * fade;
     }
 }
 
@@ -181,5 +188,99 @@ impl Times {
                 *time = time.min(observed);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How much faster tokens come than one by one, where a step of n columns takes `time(n)` milliseconds.
+    fn gain(tokens: &[u32], time: impl Fn(usize) -> u64) -> f64 {
+        let mut drafter = Drafter::new(tokens.len());
+        let (mut end, mut total) = (0, 0);
+        while end < tokens.len() {
+            end += 1;
+            drafter.push(&tokens[..end]);
+            let draft = drafter.propose(&tokens[..end], MOST_AHEAD).to_vec();
+            let taken = time(1 + draft.len());
+            drafter.timed(1 + draft.len(), Duration::from_millis(taken));
+            total += taken;
+            let right = draft
+                .iter()
+                .zip(&tokens[end..])
+                .take_while(|(guess, token)| guess == token);
+            for _ in 0..right.count() {
+                end += 1;
+                drafter.push(&tokens[..end]);
+            }
+        }
+        tokens.len() as f64 * time(1) as f64 / total as f64
+    }
+
+    /// Numbers below `limit`, by a congruential generator of Knuth's.
+    fn random(count: usize, limit: u64) -> Vec<u32> {
+        let mut state = 1u64;
+        let mut next = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            ((state >> 33) % limit) as u32
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn what_was_said_before_is_guessed_also_beyond_the_end() {
+        let mut drafter = Drafter::new(64);
+        let tokens = [9, 1, 2, 3, 4, 5, 6, 1, 2, 3];
+        drafter.read(&tokens);
+        drafter.timed(1, Duration::from_millis(10));
+        (2..=8).for_each(|columns| drafter.timed(columns, Duration::from_millis(10)));
+        assert_eq!(drafter.propose(&tokens, 7), [4, 5, 6, 1, 2, 3, 4]);
+        assert_eq!(drafter.propose(&tokens, 2), [4, 5]);
+        assert!(drafter.propose(&tokens, 0).is_empty());
+        drafter.read(&[7, 7, 7]);
+        assert_eq!(drafter.propose(&[7, 7, 7], 4), [7; 4]);
+        drafter.read(&[1, 2]);
+        assert!(drafter.propose(&[1, 2], 4).is_empty());
+    }
+
+    #[test]
+    fn text_that_repeats_comes_faster() {
+        let text = random(40, 1 << 20).repeat(10);
+        let flat = gain(&text, |columns| 20 + 2 * columns as u64);
+        assert!(flat > 3.0, "{flat}");
+        let stepped = gain(&text, |columns| if columns > 2 { 40 } else { 20 });
+        assert!(stepped > 2.5, "{stepped}");
+    }
+
+    #[test]
+    fn other_text_comes_hardly_slower() {
+        // with so few tokens pairs come again and again, and what follows them is chance
+        for limit in [8, 12, 30, 1 << 20] {
+            let text = random(3000, limit);
+            for slope in [1, 5, 20] {
+                let gain = gain(&text, |columns| 20 + slope * columns as u64);
+                assert!(gain > 0.97, "{limit} tokens, slope {slope}: {gain}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_steps_of_several_columns_take_as_long_as_several_steps_nothing_is_lost() {
+        let gain = gain(&random(40, 1 << 20).repeat(20), |columns| 20 * columns as u64);
+        assert!(gain > 0.97, "{gain}");
+    }
+
+    #[test]
+    fn a_step_that_was_held_up_is_soon_forgotten() {
+        let mut times = Times::default();
+        [1, 4, 4].into_iter().for_each(|columns| times.observe(columns, 1.0));
+        times.observe(1, 1000.0);
+        assert!(times.of(1) < 1.2, "{times:?}");
+        (0..20).for_each(|_| times.observe(4, 1000.0));
+        (0..1000).for_each(|_| times.observe(1, 1.0));
+        assert!(times.of(4) > 1.3 && times.of(4) < 3.0, "{times:?}");
     }
 }
