@@ -89,6 +89,9 @@ pub struct EngineArgs {
     /// Threads on the CPU [default: as many as this process may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Devices", allow_negative_numbers = true)]
     pub threads: Option<u32>,
+    /// Instruction set of the CPU's kernels, to hold them to less than the best; `host backends` lists what is there
+    #[arg(long, value_name = "SET", help_heading = "Devices")]
+    pub cpu_features: Option<String>,
     /// Tokens of context [default: 4096, or what the model was trained for if that is less]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=LONGEST_CONTEXT), help_heading = "Memory", allow_negative_numbers = true)]
     pub ctx_size: Option<u32>,
@@ -116,6 +119,7 @@ impl EngineArgs {
             backend: (self.backend != "auto").then(|| self.backend.clone()),
             fallback: !self.no_fallback,
             device: self.devices.clone(),
+            features: self.cpu_features.clone(),
             threads: self.threads.unwrap_or(0),
             context: self.ctx_size,
             batch: self.batch_size,
@@ -379,6 +383,9 @@ pub struct BenchArgs {
     /// Fail rather than run anything on another backend
     #[arg(long)]
     pub no_fallback: bool,
+    /// Instruction set of the CPU's kernels, to hold them to less than the best; `host backends` lists what is there
+    #[arg(long, value_name = "SET")]
+    pub cpu_features: Option<String>,
 }
 
 impl BenchArgs {
@@ -467,6 +474,9 @@ pub struct CheckArgs {
     /// Device to test
     #[arg(long, value_name = "INDEX", default_value_t = 0, allow_negative_numbers = true)]
     pub device: u32,
+    /// Instruction set of the CPU's kernels, to hold them to less than the best; `host backends` lists what is there
+    #[arg(long, value_name = "SET")]
+    pub cpu_features: Option<String>,
     /// Test these operations only, separated by commas
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub operations: Vec<String>,

@@ -186,7 +186,7 @@ impl<'m> Conversation<'m> {
     fn answer(&mut self, sink: &mut Sink<'_>) -> anyhow::Result<Turn> {
         let Asked { tokens, left_out } = self.prompt()?;
         let shifts = self.session.shifts();
-        self.session.draft(self.options.draft.unwrap_or(0));
+        self.session.draft(0, self.options.draft.unwrap_or(0));
         let longest = LONGEST_IN_CONTEXTS * self.session.context() as usize;
         let format = if self.options.raw {
             Format::Plain

@@ -13,7 +13,7 @@ use crate::{
     },
     log,
     model::LoadedModel,
-    plugins::{Plugin, Prober, Search, choose, discover, open_first},
+    plugins::{Plugin, Prober, Search, choose, discover, features, open_first},
     progress::Meter,
 };
 
@@ -35,6 +35,8 @@ pub struct Request {
     pub fallback: bool,
     /// The device: `[BACKEND:]INDEX`.
     pub device: Option<DeviceChoice>,
+    /// The instruction set to hold backends to.
+    pub features: Option<String>,
     /// Threads on the CPU; 0 lets the backend choose.
     pub threads: u32,
     /// Tokens of context.
@@ -97,6 +99,9 @@ pub fn start(model: &LoadedModel, request: &Request, meter: &Meter) -> anyhow::R
         bail!("--backend {backend} and --devices {device}:… name two backends");
     }
     let attempts = choose(&plugins, request.backend.as_deref().or(named), request.fallback)?;
+    if let Some(wanted) = &request.features {
+        features::select(&attempts, wanted)?;
+    }
     let (plugin, engine) = open_first(&attempts, |plugin| {
         open(plugin, &plugins, model, &settings, request, meter)
     })?;

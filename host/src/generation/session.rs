@@ -89,8 +89,8 @@ pub struct Session {
     keep: Option<u32>,
     shifts: usize,
     drafter: Option<Drafter>,
-    /// The most tokens to guess.
-    most_ahead: usize,
+    /// The fewest and the most tokens to guess.
+    guesses: [usize; 2],
     ahead: Ahead,
     drafted: Drafted,
 }
@@ -109,18 +109,20 @@ impl Session {
             keep,
             shifts: 0,
             drafter: None,
-            most_ahead: 0,
+            guesses: [0; 2],
             ahead: Ahead::default(),
             drafted: Drafted::default(),
         }
     }
 
     /// Lets up to `most` tokens be guessed, from what was said before, and evaluated with each that is added; 0 for none, and
-    /// no more than the engine was set up for. That changes how fast tokens come, and nothing else.
-    pub fn draft(&mut self, most: usize) {
-        self.most_ahead = most.min(self.engine.cache().config().ahead as usize).min(MOST_AHEAD);
+    /// no more than the engine was set up for. That changes how fast tokens come, and nothing else. As many are guessed as
+    /// seem to pay, but `least` wherever anything like it was said before.
+    pub fn draft(&mut self, least: usize, most: usize) {
+        let most = most.min(self.engine.cache().config().ahead as usize).min(MOST_AHEAD);
+        self.guesses = [least.min(most), most];
         self.drafter = match self.drafter.take() {
-            _ if self.most_ahead == 0 => None,
+            _ if most == 0 => None,
             None => Some(Drafter::new(self.context as usize)),
             drafter => drafter,
         };
@@ -276,7 +278,9 @@ impl Session {
     fn guess(&mut self) {
         let Some(drafter) = &mut self.drafter else { return };
         let tokens = self.cached.tokens();
-        let draft = drafter.propose(tokens, self.most_ahead.min(self.context as usize - tokens.len()));
+        let room = self.context as usize - tokens.len();
+        let [least, most] = self.guesses.map(|guesses| guesses.min(room));
+        let draft = drafter.propose(tokens, least, most);
         self.ahead.tokens[..draft.len()].copy_from_slice(draft);
         self.ahead.count = draft.len();
         self.drafted.drafted += draft.len();
