@@ -10,6 +10,8 @@ use crate::{
     commands::bench::{Format, List},
     dialect::Think,
     generation::MOST_AHEAD,
+    loading,
+    model::{LoadedModel, ModelError},
     sampling::{Sampler, SamplingError, SamplingOptions},
     setup::{DEFAULT_BATCH, DeviceChoice, Request},
 };
@@ -101,6 +103,9 @@ pub struct EngineArgs {
     /// Type of keys and values in the cache: f32, f16, q8_0 or q4_0
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = cache_type, help_heading = "Memory")]
     pub kv_type: Type,
+    /// Keep the model's file in memory, whatever else needs memory
+    #[arg(long, help_heading = "Memory")]
+    pub lock: bool,
 }
 
 /// Positions are exact as f32 up to here.
@@ -112,6 +117,15 @@ fn cache_type(text: &str) -> Result<Type, String> {
 }
 
 impl EngineArgs {
+    /// Opens the model that is to be run.
+    pub fn open(&self, model: Option<&str>) -> Result<LoadedModel, ModelError> {
+        let model = LoadedModel::open(model)?;
+        if self.lock {
+            loading::lock(&model.file);
+        }
+        Ok(model)
+    }
+
     /// The request, for steps with up to `rows` wanted columns.
     pub fn request(&self, rows: u32) -> Request {
         Request {

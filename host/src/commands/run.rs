@@ -64,7 +64,7 @@ pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     };
     let start = Instant::now();
     let waiting = Waiting::new(format!("loading {}", args.model.as_deref().unwrap_or(EMBEDDED)));
-    let model = LoadedModel::open(args.model.as_deref())?;
+    let model = args.engine.open(args.model.as_deref())?;
     check(&model, args)?;
     let format = form::of(args, &model)?;
     let request = Request {
