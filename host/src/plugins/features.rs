@@ -51,3 +51,83 @@ pub fn select(plugins: &[&Plugin], wanted: &str) -> Result<(), FeatureError> {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use backend_api::{
+        BackendError, Result,
+        contract::{DeviceInfo, HostServices, Interface, OpenOptions, Score},
+        features::{self, HasFeatures},
+        graph::{Graph, Node},
+        plugin::{Backend, Device, module},
+    };
+
+    use super::*;
+
+    static SELECTED: Mutex<Option<String>> = Mutex::new(None);
+
+    /// Has two sets, where it has any.
+    struct Choosy<const SETS: bool>;
+
+    impl HasFeatures for Choosy<true> {
+        fn available() -> Result<Vec<String>> {
+            Ok(vec!["old".into(), "new\x07".into()])
+        }
+
+        fn select(name: &str) -> Result<()> {
+            *SELECTED.lock().unwrap() = Some(name.to_owned());
+            Ok(())
+        }
+    }
+
+    impl<const SETS: bool> Backend for Choosy<SETS> {
+        const NAME: &'static str = "choosy";
+        const VERSION: &'static str = "0";
+
+        fn query(name: &str) -> Option<Interface> {
+            (SETS && name == features::NAME).then(Features::of::<Choosy<true>>)
+        }
+
+        fn score(_: HostServices) -> Result<Score> {
+            Ok(Score::new(1.0, "a test"))
+        }
+
+        fn devices(_: HostServices) -> Result<Vec<DeviceInfo>> {
+            Ok(Vec::new())
+        }
+
+        fn open(_: HostServices, _: u32, _: &OpenOptions) -> Result<Box<dyn Device>> {
+            Err(BackendError::failed("it opens nothing"))
+        }
+
+        fn supports(_: &DeviceInfo, _: &Graph<'_>, _: &Node) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    fn plugin<const SETS: bool>() -> Plugin {
+        Plugin {
+            name: Some("choosy".into()),
+            score: Some(1.0),
+            module: Some(module::<Choosy<SETS>>()),
+            ..Plugin::at("/plugins/choosy.so".into())
+        }
+    }
+
+    #[test]
+    fn a_set_is_selected_where_it_is_and_refused_where_it_is_not() {
+        let (choosy, plain) = (plugin::<true>(), plugin::<false>());
+        assert_eq!(sets(&choosy), ["old", "new "]);
+        assert!(sets(&plain).is_empty());
+        select(&[&plain, &choosy], "old").unwrap();
+        assert_eq!(SELECTED.lock().unwrap().take().as_deref(), Some("old"));
+
+        let unknown = select(&[&plain, &choosy], "older").unwrap_err().to_string();
+        assert_eq!(unknown, "--cpu-features older: backend choosy has old, new  here");
+        assert_eq!(*SELECTED.lock().unwrap(), None);
+        let none = select(&[&plain], "old").unwrap_err();
+        assert_eq!(none, FeatureError::NoSets("old".into()));
+    }
+}
