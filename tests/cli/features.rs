@@ -1,9 +1,6 @@
 //! The instruction sets of the CPU's kernels, and a file that is kept in memory.
 
-use std::fs;
-
-use serde_json::Value;
-use tests::{KERNELS, command, kernel_sets};
+use tests::{KERNELS, kernel_sets};
 
 use super::*;
 
@@ -11,9 +8,19 @@ use super::*;
 fn logits(options: &[&str], environment: Option<&str>) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("logits.safetensors");
-    let mut command = command(&["logits", MODEL, "--tokens", "2 17 42 99 100", "--backend", "cpu", "--output"]);
+    let mut command = command(&[
+        "logits",
+        MODEL,
+        "--tokens",
+        "2 17 42 99 100",
+        "--backend",
+        "cpu",
+        "--output",
+    ]);
     command.arg(&file).args(options);
-    environment.inspect(|set| drop(command.env(KERNELS, set)));
+    if let Some(set) = environment {
+        command.env(KERNELS, set);
+    }
     tests::output(&mut command);
     fs::read(file).unwrap()
 }
@@ -21,8 +28,18 @@ fn logits(options: &[&str], environment: Option<&str>) -> Vec<u8> {
 #[test]
 fn the_kernels_are_the_best_unless_they_are_held_to_less() {
     let listed: Value = serde_json::from_str(&answer(&["backends", "--json"])).unwrap();
-    let cpu = listed.as_array().unwrap().iter().find(|backend| backend["name"] == "cpu").unwrap();
-    let sets: Vec<&str> = cpu["features"].as_array().unwrap().iter().map(|set| set.as_str().unwrap()).collect();
+    let cpu = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|backend| backend["name"] == "cpu")
+        .unwrap();
+    let sets: Vec<&str> = cpu["features"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|set| set.as_str().unwrap())
+        .collect();
     for set in kernel_sets() {
         assert!(sets.contains(&set), "{set} is one of {sets:?}");
         assert_eq!(logits(&["--cpu-features", set], None), logits(&[], Some(set)), "{set}");
@@ -63,9 +80,21 @@ fn a_file_is_kept_in_memory_or_it_is_told_why_not() {
     let warned = locked.stderr.starts_with("warning: --lock: ") && locked.stderr.contains(hint);
     assert!(locked.stderr.is_empty() || warned, "{}", locked.stderr);
     // without any right to lock; a user who may do everything may do this, too
-    let program = command(&[]).get_program().to_str().unwrap().to_owned();
-    let line = format!("ulimit -l 0; exec {program} {} --lock", arguments.join(" "));
-    let limited = std::process::Command::new("sh").args(["-c", &line]).output().unwrap();
-    assert!(limited.status.success());
-    assert_eq!(String::from_utf8(limited.stdout).unwrap(), free.stdout);
+    let line = format!(
+        "ulimit -l 0; exec {} {} --lock",
+        tests::host().display(),
+        arguments.join(" ")
+    );
+    let limited = finish(
+        Command::new("sh")
+            .args(["-c", &line])
+            .current_dir(fixtures())
+            .stdin(Stdio::null()),
+    );
+    assert_eq!(
+        (limited.code, &limited.stdout),
+        (Some(0), &free.stdout),
+        "{}",
+        limited.stderr
+    );
 }
