@@ -318,13 +318,7 @@ pub struct RunArgs {
     pub json: bool,
     /// Guess tokens that come next and evaluate them together, which is faster where text repeats itself; the answer stays
     /// the same. ngram: from what followed the last words before
-    #[arg(
-        long,
-        value_name = "HOW",
-        value_enum,
-        hide_possible_values = true,
-        help_heading = "Speed"
-    )]
+    #[arg(long, value_name = "HOW", value_enum, help_heading = "Speed")]
     pub draft: Option<Draft>,
     /// Tokens to guess at most, up to 7; fewer are guessed where guesses turn out wrong
     #[arg(long, value_name = "N", default_value_t = MOST_AHEAD as u32, value_parser = clap::value_parser!(u32).range(1..=MOST_AHEAD as i64), requires = "draft", help_heading = "Speed", allow_negative_numbers = true)]
