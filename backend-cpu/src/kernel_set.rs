@@ -4,6 +4,8 @@ use std::fmt;
 
 use backend_api::{BackendError, Result};
 
+use crate::features;
+
 /// The environment variable that forces a set: `scalar`, `avx2` or `avx512`.
 pub const VARIABLE: &str = "GRAFT_CPU_KERNELS";
 
@@ -59,8 +61,11 @@ pub struct Kernels {
 }
 
 impl Kernels {
-    /// The set that the environment forces, or the best one that this machine allows.
+    /// The set that was selected, or that the environment forces, or the best one that this machine allows.
     pub fn detect() -> Result<Kernels> {
+        if let Some(selected) = features::selected() {
+            return Ok(selected);
+        }
         match std::env::var(VARIABLE) {
             Ok(name) => Kernels::named(&name),
             Err(std::env::VarError::NotPresent) => Ok(Kernels::best()),
@@ -97,7 +102,8 @@ impl Kernels {
         Kernels { vnni: false, ..self }
     }
 
-    fn named(name: &str) -> Result<Kernels> {
+    /// The set with this name; refused where this machine lacks it.
+    pub fn named(name: &str) -> Result<Kernels> {
         let set = KernelSet::ALL.into_iter().find(|s| s.name() == name);
         Kernels::forced(set.ok_or_else(|| unknown(name))?)
     }

@@ -13,7 +13,7 @@ use crate::{
     },
     log,
     model::LoadedModel,
-    plugins::{Plugin, Prober, Search, choose, discover, open_first},
+    plugins::{Plugin, Prober, Search, choose, discover, features, open_first},
     progress::Meter,
 };
 
@@ -35,6 +35,8 @@ pub struct Request {
     pub fallback: bool,
     /// The device: `[BACKEND:]INDEX`.
     pub device: Option<DeviceChoice>,
+    /// The instruction set to hold backends to.
+    pub features: Option<String>,
     /// Threads on the CPU; 0 lets the backend choose.
     pub threads: u32,
     /// Tokens of context.
@@ -43,6 +45,8 @@ pub struct Request {
     pub batch: u32,
     /// Wanted columns of a step.
     pub rows: u32,
+    /// Tokens of a step that are guesses; their columns are wanted, too.
+    pub ahead: u32,
     /// The type of keys and values in the cache.
     pub cache_type: Type,
 }
@@ -95,6 +99,9 @@ pub fn start(model: &LoadedModel, request: &Request, meter: &Meter) -> anyhow::R
         bail!("--backend {backend} and --devices {device}:… name two backends");
     }
     let attempts = choose(&plugins, request.backend.as_deref().or(named), request.fallback)?;
+    if let Some(wanted) = &request.features {
+        features::select(&attempts, wanted)?;
+    }
     let (plugin, engine) = open_first(&attempts, |plugin| {
         open(plugin, &plugins, model, &settings, request, meter)
     })?;
@@ -116,12 +123,13 @@ fn settings(model: &LoadedModel, request: &Request) -> anyhow::Result<Settings> 
     }
     check_cache_type(model, request.cache_type)?;
     let batch = request.batch.min(context);
-    let rows = request.rows.min(batch);
+    let ahead = request.ahead.min(batch - 1);
     let [keys, values] = [request.cache_type; 2];
     Ok(Settings {
         context,
         batch,
-        rows,
+        rows: request.rows.max(1 + ahead).min(batch),
+        ahead,
         sequences: 1,
         page_tokens: PAGE_TOKENS,
         cache_types: [keys, values],

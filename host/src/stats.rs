@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{conversation::Turn, generation::Session};
+use crate::{
+    conversation::Turn,
+    generation::{Drafted, Session},
+};
 
 /// A time in milliseconds.
 pub fn milliseconds(time: Duration) -> f64 {
@@ -50,6 +53,10 @@ pub fn turn(to: &mut dyn Write, turn: &Turn) -> io::Result<()> {
         answer.tokens.len(),
         rate(answer.tokens.len(), answer.decode)
     )?;
+    if let Some(Drafted { drafted, accepted }) = turn.draft {
+        let percent = 100 * accepted / drafted.max(1);
+        writeln!(to, "draft    {drafted:>10} tokens  {accepted} accepted ({percent} %)")?;
+    }
     if turn.left_out > 0 {
         writeln!(to, "oldest {} left out", counted(turn.left_out, "message"))?;
     }

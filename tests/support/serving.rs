@@ -85,6 +85,7 @@ pub fn settings(context: u32, batch: u32) -> Settings {
         context,
         batch,
         rows: batch,
+        ahead: 0,
         sequences: 1,
         page_tokens: 16,
         cache_types: [Type::F32; 2],

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fs, io, path::Path, process::ExitCode};
 use anyhow::{Context, bail};
 use safetensors::{Dtype, tensor::TensorView};
 
-use crate::{cli::LogitsArgs, execution::Engine, model::LoadedModel, progress::Waiting, setup};
+use crate::{cli::LogitsArgs, execution::Engine, progress::Waiting, setup};
 
 /// Most bytes of logits that one step gives.
 const STEP_BYTES: u64 = 64 << 20;
@@ -14,7 +14,7 @@ const STEP_BYTES: u64 = 64 << 20;
 pub fn run(args: &LogitsArgs) -> anyhow::Result<ExitCode> {
     let tokens = parse(&args.tokens)?;
     let waiting = Waiting::new(format!("loading {}", args.model));
-    let model = LoadedModel::open(Some(&args.model))?;
+    let model = args.engine.open(Some(&args.model))?;
     let vocabulary = model.model.vocabulary();
     if let Some(token) = tokens.iter().find(|&&token| token >= vocabulary) {
         bail!(

@@ -141,10 +141,12 @@ fn request(args: &BenchArgs, threads: u32, context: u32) -> Request {
         backend: (args.backend != "auto").then(|| args.backend.clone()),
         fallback: !args.no_fallback,
         device: args.devices.clone(),
+        features: args.cpu_features.clone(),
         threads,
         context: Some(context),
         batch: args.batch_size,
         rows: 1,
+        ahead: 0,
         cache_type: args.kv_type,
     }
 }
