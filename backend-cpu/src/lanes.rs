@@ -29,6 +29,17 @@ pub trait Lanes: Copy {
     fn total(x: Self::V) -> f32;
     /// Numbers of f16.
     fn widen(x: &[u16; WIDTH]) -> Self::V;
+    /// The larger number in each lane; that of `b` where one is NaN.
+    fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// The largest of all lanes.
+    fn largest(x: Self::V) -> f32;
+    /// The first half of adding up the lanes of vectors: from lane 4n on, what lanes 4n to 4n + 3 of each of the four
+    /// add up to.
+    fn fold(x: [Self::V; 4]) -> Self::V;
+    /// The other half: the sums of 16 vectors in order, from what [`Lanes::fold`] made of each four.
+    fn totals(x: [Self::V; 4]) -> Self::V;
+    /// Whether the registers hold 24 vectors of sums, instead of 4, beside what goes into them.
+    const ROOMY: bool;
 }
 
 /// [`KernelSet::Scalar`](crate::kernel_set::KernelSet).
@@ -77,6 +88,37 @@ impl Lanes for Plain {
     fn widen(x: &[u16; WIDTH]) -> Self::V {
         x.map(|x| f16::from_bits(x).to_f32_const())
     }
+
+    #[inline(always)]
+    fn max(a: Self::V, mut b: Self::V) -> Self::V {
+        for i in 0..WIDTH {
+            b[i] = if a[i] > b[i] { a[i] } else { b[i] };
+        }
+        b
+    }
+
+    #[inline(always)]
+    fn largest(x: Self::V) -> f32 {
+        x.into_iter().fold(x[0], |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn fold(x: [Self::V; 4]) -> Self::V {
+        std::array::from_fn(|lane| {
+            let (x, first) = (x[lane % 4], lane / 4 * 4);
+            (x[first] + x[first + 2]) + (x[first + 1] + x[first + 3])
+        })
+    }
+
+    #[inline(always)]
+    fn totals(x: [Self::V; 4]) -> Self::V {
+        std::array::from_fn(|lane| {
+            let (x, i) = (x[lane / 4], lane % 4);
+            (x[i] + x[i + 4]) + (x[i + 8] + x[i + 12])
+        })
+    }
+
+    const ROOMY: bool = false;
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -147,6 +189,62 @@ mod x86 {
                 ]
             }
         }
+
+        #[inline(always)]
+        fn max(a: Self::V, b: Self::V) -> Self::V {
+            // SAFETY: see above.
+            unsafe { [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])] }
+        }
+
+        #[inline(always)]
+        fn largest(x: Self::V) -> f32 {
+            // SAFETY: see above.
+            unsafe {
+                let x = _mm256_max_ps(x[0], x[1]);
+                let x = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+                let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+                _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
+            }
+        }
+
+        #[inline(always)]
+        fn fold([a, b, c, d]: [Self::V; 4]) -> Self::V {
+            // SAFETY: see above.
+            unsafe { [fold_half(a[0], b[0], c[0], d[0]), fold_half(a[1], b[1], c[1], d[1])] }
+        }
+
+        #[inline(always)]
+        fn totals([a, b, c, d]: [Self::V; 4]) -> Self::V {
+            // SAFETY: see above.
+            unsafe { [total_pair(a, b), total_pair(c, d)] }
+        }
+
+        const ROOMY: bool = false;
+    }
+
+    #[inline(always)]
+    unsafe fn fold_half(a: __m256, b: __m256, c: __m256, d: __m256) -> __m256 {
+        // SAFETY: see above.
+        unsafe {
+            let ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            let cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+            let [ab, cd] = [_mm256_castps_pd(ab), _mm256_castps_pd(cd)];
+            let [low, high] = [_mm256_unpacklo_pd(ab, cd), _mm256_unpackhi_pd(ab, cd)];
+            _mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn total_pair(a: [__m256; 2], b: [__m256; 2]) -> __m256 {
+        // SAFETY: see above.
+        unsafe {
+            let (a, b) = (_mm256_add_ps(a[0], a[1]), _mm256_add_ps(b[0], b[1]));
+            let [low, high] = [
+                _mm256_permute2f128_ps::<0x20>(a, b),
+                _mm256_permute2f128_ps::<0x31>(a, b),
+            ];
+            _mm256_add_ps(low, high)
+        }
     }
 
     /// [`KernelSet::Avx512`](crate::kernel_set::KernelSet). Its functions are called from its kernels alone.
@@ -195,6 +293,48 @@ mod x86 {
         fn widen(x: &[u16; WIDTH]) -> Self::V {
             // SAFETY: see above.
             unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())) }
+        }
+
+        #[inline(always)]
+        fn max(a: Self::V, b: Self::V) -> Self::V {
+            // SAFETY: see above.
+            unsafe { _mm512_max_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn largest(x: Self::V) -> f32 {
+            // SAFETY: see above.
+            unsafe { _mm512_reduce_max_ps(x) }
+        }
+
+        #[inline(always)]
+        fn fold([a, b, c, d]: [Self::V; 4]) -> Self::V {
+            // SAFETY: see above.
+            unsafe {
+                let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+                let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+                let [ab, cd] = [_mm512_castps_pd(ab), _mm512_castps_pd(cd)];
+                let [low, high] = [_mm512_unpacklo_pd(ab, cd), _mm512_unpackhi_pd(ab, cd)];
+                _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high))
+            }
+        }
+
+        #[inline(always)]
+        fn totals([a, b, c, d]: [Self::V; 4]) -> Self::V {
+            // SAFETY: see above.
+            unsafe { add_halves(add_halves(a, b), add_halves(c, d)) }
+        }
+
+        const ROOMY: bool = true;
+    }
+
+    /// Of each vector, the sums of its first and of its last two quarters.
+    #[inline(always)]
+    unsafe fn add_halves(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe {
+            let [even, odd] = [_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b)];
+            _mm512_add_ps(even, odd)
         }
     }
 }
@@ -379,6 +519,47 @@ mod tests {
             exps(kernels, &mut x);
             assert_eq!(x[..5], [0.0, 0.0, 1.0, f32::INFINITY, f32::INFINITY]);
             assert!(x[5].is_nan());
+        });
+    }
+
+    kernel! {
+        fn sums(x: &[[[f32; 16]; 4]; 4], out: &mut [f32; 16]) {
+            let mut folded = [L::splat(0.0); 4];
+            for (folded, [a, b, c, d]) in folded.iter_mut().zip(x) {
+                *folded = L::fold([L::load(a), L::load(b), L::load(c), L::load(d)]);
+            }
+            *out = L::store(L::totals(folded));
+        }
+    }
+
+    kernel! {
+        fn largest(x: &[[f32; 16]; 2]) -> f32 {
+            L::largest(L::max(L::load(&x[0]), L::load(&x[1])))
+        }
+    }
+
+    #[test]
+    fn sixteen_vectors_are_added_up_at_once() {
+        let value = |i: usize| ((i * 7919 % 1009) as f32 - 504.0) / 37.0;
+        let x: [[[f32; 16]; 4]; 4] =
+            std::array::from_fn(|i| std::array::from_fn(|j| std::array::from_fn(|k| value((4 * i + j) * 16 + k))));
+        every_set(|kernels| {
+            let mut out = [0.0; 16];
+            sums(kernels, &x, &mut out);
+            for (sum, x) in out.iter().zip(x.as_flattened()) {
+                assert!((sum - x.iter().sum::<f32>()).abs() < 1e-4);
+            }
+        });
+    }
+
+    #[test]
+    fn the_largest_lane_is_found_wherever_it_is() {
+        every_set(|kernels| {
+            for i in 0..32 {
+                let mut x = [[-2.0; 16]; 2];
+                x[i / 16][i % 16] = -1.0;
+                assert_eq!(largest(kernels, &x), -1.0);
+            }
         });
     }
 

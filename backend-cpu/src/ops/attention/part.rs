@@ -1,0 +1,274 @@
+//! The sums of a part: the query heads of one column that share a KV head pass over positions together.
+//!
+//! Keys and values are read once for as many heads as the registers hold, and widened on the way. A score is added up in
+//! lanes, and the lanes of 16 scores together; the order depends on nothing but the width of a head.
+
+use std::ops::Range;
+
+use super::{WIDEST, softmax::LOWEST};
+use crate::lanes::{Lanes, WIDTH, exp, kernel, sum, tanh};
+
+/// Query heads of a part at most.
+pub const HEADS: usize = 8;
+/// Positions that are scored at a time, at most.
+pub const CELLS: usize = 64;
+
+/// What a key or value is made of.
+pub trait Number: Copy {
+    fn load<L: Lanes>(x: &[Self; WIDTH]) -> L::V;
+}
+
+impl Number for f32 {
+    #[inline(always)]
+    fn load<L: Lanes>(x: &[f32; WIDTH]) -> L::V {
+        L::load(x)
+    }
+}
+
+/// The bits of f16.
+impl Number for u16 {
+    #[inline(always)]
+    fn load<L: Lanes>(x: &[u16; WIDTH]) -> L::V {
+        L::widen(x)
+    }
+}
+
+/// Keys or values of the positions from `first` on, a number of vectors wide, each `step` numbers from the one before.
+#[derive(Clone, Copy)]
+pub struct Rows<'a, N> {
+    pub data: &'a [N],
+    pub step: usize,
+    pub first: usize,
+    pub vectors: usize,
+}
+
+impl<'a, N> Rows<'a, N> {
+    #[inline(always)]
+    fn row(&self, i: usize) -> &'a [[N; WIDTH]] {
+        let at = (i - self.first) * self.step;
+        &self.data[at..at + self.vectors * WIDTH].as_chunks().0[..self.vectors]
+    }
+}
+
+/// Queries, multiplied with what scores are, and what they have seen so far.
+#[repr(C, align(64))]
+pub struct State {
+    pub q: [[f32; WIDEST]; HEADS],
+    pub sums: [[f32; WIDEST]; HEADS],
+    /// The largest score and the sum of weights.
+    pub ends: [[f32; 2]; HEADS],
+    /// Scores of the positions at work, then their weights.
+    pub scores: [[f32; CELLS]; HEADS],
+    /// What the sums keep when those are added.
+    pub keeps: [f32; HEADS],
+}
+
+impl State {
+    /// Queries that are still 0 and have seen nothing.
+    pub fn new() -> State {
+        State {
+            q: [[0.0; WIDEST]; HEADS],
+            sums: [[0.0; WIDEST]; HEADS],
+            ends: [[LOWEST, 0.0]; HEADS],
+            scores: [[0.0; CELLS]; HEADS],
+            keeps: [0.0; HEADS],
+        }
+    }
+}
+
+kernel! {
+    /// Adds the positions `seen` to the sums of the first `heads` heads.
+    pub fn attend_singles(
+        state: &mut State,
+        heads: usize,
+        keys: Rows<'_, f32>,
+        values: Rows<'_, f32>,
+        seen: Range<usize>,
+        softcap: f32,
+    ) {
+        attend::<L, f32>(state, heads, keys, values, seen, softcap);
+    }
+}
+
+kernel! {
+    /// The same with keys and values in f16.
+    pub fn attend_halves(
+        state: &mut State,
+        heads: usize,
+        keys: Rows<'_, u16>,
+        values: Rows<'_, u16>,
+        seen: Range<usize>,
+        softcap: f32,
+    ) {
+        attend::<L, u16>(state, heads, keys, values, seen, softcap);
+    }
+}
+
+#[inline(always)]
+fn attend<L: Lanes, N: Number>(
+    state: &mut State,
+    heads: usize,
+    keys: Rows<'_, N>,
+    values: Rows<'_, N>,
+    seen: Range<usize>,
+    softcap: f32,
+) {
+    let mut head = 0;
+    while head < heads {
+        head += match heads - head {
+            6 if L::ROOMY => score::<L, N, 6>(state, head, keys, &seen),
+            4 | 7.. if L::ROOMY => score::<L, N, 4>(state, head, keys, &seen),
+            3 | 5 if L::ROOMY => score::<L, N, 3>(state, head, keys, &seen),
+            2 if L::ROOMY => score::<L, N, 2>(state, head, keys, &seen),
+            _ => score::<L, N, 1>(state, head, keys, &seen),
+        };
+    }
+    soften::<L>(state, heads, &seen, softcap);
+    let mut head = 0;
+    while head < heads {
+        head += match heads - head {
+            6 if L::ROOMY => weigh::<L, N, 6>(state, head, values, &seen),
+            4 | 7.. if L::ROOMY => weigh::<L, N, 4>(state, head, values, &seen),
+            3 | 5 if L::ROOMY => weigh::<L, N, 3>(state, head, values, &seen),
+            2 if L::ROOMY => weigh::<L, N, 2>(state, head, values, &seen),
+            _ => weigh::<L, N, 1>(state, head, values, &seen),
+        };
+    }
+}
+
+/// Scores the positions `seen`, and others of the same 16 with what they do not matter, for `H` heads from number `head`
+/// on; gives H.
+#[inline(always)]
+fn score<L: Lanes, N: Number, const H: usize>(
+    state: &mut State,
+    head: usize,
+    keys: Rows<'_, N>,
+    seen: &Range<usize>,
+) -> usize {
+    let zero = L::splat(0.0);
+    let vectors = keys.vectors.min(WIDEST / WIDTH);
+    let q = &state.q[head..head + H];
+    for first in (seen.start / WIDTH * WIDTH..seen.end).step_by(WIDTH) {
+        let mut folded = [[zero; 4]; H];
+        for quad in 0..4 {
+            let at = |i: usize| (first + 4 * quad + i).clamp(seen.start, seen.end - 1);
+            let [a, b, c, d] = [at(0), at(1), at(2), at(3)];
+            let [a, b, c, d] = [keys.row(a), keys.row(b), keys.row(c), keys.row(d)];
+            let mut sums = [[zero; 4]; H];
+            for v in 0..vectors {
+                let key = [
+                    N::load::<L>(&a[v]),
+                    N::load::<L>(&b[v]),
+                    N::load::<L>(&c[v]),
+                    N::load::<L>(&d[v]),
+                ];
+                for h in 0..H {
+                    let q = L::load(&q[h].as_chunks().0[v]);
+                    for i in 0..4 {
+                        sums[h][i] = L::mul_add(q, key[i], sums[h][i]);
+                    }
+                }
+            }
+            for h in 0..H {
+                folded[h][quad] = L::fold(sums[h]);
+            }
+        }
+        for h in 0..H {
+            let scores = &mut state.scores[head + h].as_chunks_mut::<WIDTH>().0[first / WIDTH];
+            *scores = L::store(L::totals(folded[h]));
+        }
+    }
+    H
+}
+
+/// Makes weights of scores, and notes what older sums keep.
+#[inline(always)]
+pub fn soften<L: Lanes>(state: &mut State, heads: usize, seen: &Range<usize>, softcap: f32) {
+    let blocks = seen.start / WIDTH..seen.end.div_ceil(WIDTH);
+    let heads = state
+        .scores
+        .iter_mut()
+        .zip(&mut state.ends)
+        .zip(&mut state.keeps)
+        .take(heads);
+    for ((scores, ends), keep) in heads {
+        if softcap > 0.0 {
+            scores.iter_mut().for_each(|z| *z = softcap * tanh::<L>(*z));
+        }
+        scores[blocks.start * WIDTH..seen.start].fill(f32::NEG_INFINITY);
+        scores[seen.end..blocks.end * WIDTH].fill(f32::NEG_INFINITY);
+        let scores = &mut scores[blocks.start * WIDTH..blocks.end * WIDTH];
+        let [top, weight] = *ends;
+        let mut highest = L::splat(top);
+        for z in scores.as_chunks().0 {
+            highest = L::max(L::load(z), highest);
+        }
+        let highest = L::largest(highest);
+        *keep = exp::<L>(top - highest);
+        scores.iter_mut().for_each(|z| *z = exp::<L>(*z - highest));
+        *ends = [highest, weight * *keep + sum::<L>(scores)];
+    }
+}
+
+/// Vectors of a sum that are in registers at a time.
+const VECTORS: usize = 4;
+
+/// Adds the weighted values of the positions `seen` to the sums of `H` heads from number `head` on; gives H.
+#[inline(always)]
+fn weigh<L: Lanes, N: Number, const H: usize>(
+    state: &mut State,
+    head: usize,
+    values: Rows<'_, N>,
+    seen: &Range<usize>,
+) -> usize {
+    let vectors = values.vectors.min(WIDEST / WIDTH);
+    let mut v = 0;
+    while v + VECTORS <= vectors {
+        weigh_vectors::<L, N, H, VECTORS>(state, head, values, seen, v);
+        v += VECTORS;
+    }
+    while v < vectors {
+        weigh_vectors::<L, N, H, 1>(state, head, values, seen, v);
+        v += 1;
+    }
+    H
+}
+
+#[inline(always)]
+fn weigh_vectors<L: Lanes, N: Number, const H: usize, const C: usize>(
+    state: &mut State,
+    head: usize,
+    values: Rows<'_, N>,
+    seen: &Range<usize>,
+    v: usize,
+) {
+    let zero = L::splat(0.0);
+    let mut sums = [[zero; C]; H];
+    for h in 0..H {
+        let keep = L::splat(state.keeps[head + h]);
+        let old = &state.sums[head + h].as_chunks().0[v..v + C];
+        for c in 0..C {
+            sums[h][c] = L::mul_add(L::load(&old[c]), keep, zero);
+        }
+    }
+    let weights = &state.scores[head..head + H];
+    for i in seen.start..seen.end.min(CELLS) {
+        let row = &values.row(i)[v..v + C];
+        let mut value = [zero; C];
+        for c in 0..C {
+            value[c] = N::load::<L>(&row[c]);
+        }
+        for h in 0..H {
+            let weight = L::splat(weights[h][i]);
+            for c in 0..C {
+                sums[h][c] = L::mul_add(weight, value[c], sums[h][c]);
+            }
+        }
+    }
+    for h in 0..H {
+        let new = &mut state.sums[head + h].as_chunks_mut().0[v..v + C];
+        for c in 0..C {
+            new[c] = L::store(sums[h][c]);
+        }
+    }
+}
