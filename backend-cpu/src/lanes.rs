@@ -375,6 +375,24 @@ macro_rules! kernel {
 }
 pub(crate) use kernel;
 
+/// Asks for the cache lines of piece `i` of `pieces` of what will be read soon.
+#[inline(always)]
+pub fn prefetch<N>(soon: &[N], i: usize, pieces: usize) {
+    const LINE: usize = 64;
+    let bytes = size_of_val(soon);
+    let start = soon.as_ptr().cast::<u8>();
+    for at in (bytes * i / pieces..bytes * (i + 1) / pieces).step_by(LINE) {
+        // SAFETY: a prefetch takes any address, and every x86-64 processor has it.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(at).cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (start, at);
+    }
+}
+
 /// The lanes of numbers of a slice, and zeros where it ends before them.
 #[inline(always)]
 pub fn padded<L: Lanes>(x: &[f32]) -> L::V {

@@ -29,6 +29,9 @@ const WHOLE_PARTS: usize = 16;
 /// Multiplications under which a step stays on the calling thread: as long as waking the others takes.
 const SERIAL: usize = 64 * 1024;
 
+/// Shares of the work for each thread, so that a slow one does not hold up the others.
+const SHARES_A_THREAD: usize = 4;
+
 /// Positions of a part of what a column sees.
 fn part_of(column: &Column) -> usize {
     column.seen().div_ceil(WHOLE_PARTS).next_power_of_two().max(CELLS)
@@ -53,20 +56,26 @@ pub fn run(attention: &Attention<'_>) {
         .map(|t| parts(&attention.column(t)).len())
         .max()
         .unwrap_or(0);
-    let work = |i: usize| {
-        let Some(tile) = attention.tile(size, i % tiles) else {
-            return;
-        };
-        let column = attention.column(tile.columns.start);
-        let parts = parts(&column);
-        if i / tiles < parts.len() {
-            sum_part(attention, &tile, &column, i / tiles);
+    // Parts that follow each other are one thread's, which asks for what it will read.
+    let work = |units: Range<usize>| {
+        for i in units {
+            let Some(tile) = attention.tile(size, i / most) else {
+                return;
+            };
+            let column = attention.column(tile.columns.start);
+            if i % most < parts(&column).len() {
+                sum_part(attention, &tile, &column, i % most);
+            }
         }
     };
+    let units = tiles * most;
     if seen * heads * hd <= SERIAL {
-        (0..tiles * most).for_each(work);
+        work(0..units);
     } else {
-        context.pool.run(tiles * most, &work);
+        let shares = units.min(SHARES_A_THREAD * context.pool.threads());
+        context
+            .pool
+            .run(shares, &|i| work(units * i / shares..units * (i + 1) / shares));
     }
     if most > 1 {
         split::rows(context, columns * heads, most * state_size(attention), |i| {
@@ -115,7 +124,13 @@ fn sum_part(attention: &Attention<'_>, tile: &Tile, column: &Column, part: usize
     for start in (first * length..(first + 1) * length).step_by(step) {
         let seen = column.within(&(start..start + step));
         if !seen.is_empty() {
-            sum_cells(attention, tile, start, seen, &mut state);
+            let next = start + step;
+            let soon = if next < column.end {
+                attention.k.rows_from(attention.cell(tile, next), step).0
+            } else {
+                &[]
+            };
+            sum_cells(attention, tile, start, seen, &mut state, soon);
         }
     }
     let alone = parts(column).len() == 1;
@@ -133,8 +148,8 @@ fn sum_part(attention: &Attention<'_>, tile: &Tile, column: &Column, part: usize
     }
 }
 
-/// Adds the positions `seen`, counted from `start`, which lie in one page.
-fn sum_cells(attention: &Attention<'_>, tile: &Tile, start: usize, seen: Range<usize>, state: &mut State) {
+/// Adds the positions `seen`, counted from `start`, which lie in one page; `soon` is what will be read after that.
+fn sum_cells(attention: &Attention<'_>, tile: &Tile, start: usize, seen: Range<usize>, state: &mut State, soon: &[u8]) {
     let (k, v) = (attention.k, attention.v);
     let (kernels, heads, softcap) = (attention.context.kernels, tile.heads.len(), attention.softcap);
     let cell = attention.cell(tile, start + seen.start);
@@ -142,11 +157,11 @@ fn sum_cells(attention: &Attention<'_>, tile: &Tile, start: usize, seen: Range<u
     match (k.ty(), v.ty()) {
         (Type::F32, Type::F32) if whole => {
             let [keys, values] = [rows(k, cell, &seen), rows(v, cell, &seen)];
-            part::attend_singles(kernels, state, heads, keys, values, seen, softcap);
+            part::attend_singles(kernels, state, heads, keys, values, seen, softcap, soon);
         }
         (Type::F16, Type::F16) if whole => {
             let [keys, values] = [rows(k, cell, &seen), rows(v, cell, &seen)];
-            part::attend_halves(kernels, state, heads, keys, values, seen, softcap);
+            part::attend_halves(kernels, state, heads, keys, values, seen, softcap, soon);
         }
         _ => sum_decoded(attention, tile, cell, seen, state),
     }
@@ -193,5 +208,6 @@ fn sum_decoded(attention: &Attention<'_>, tile: &Tile, cell: [usize; 3], seen: R
         values,
         seen.clone(),
         attention.softcap,
+        &[],
     );
 }

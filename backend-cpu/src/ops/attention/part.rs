@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::{WIDEST, softmax::LOWEST};
-use crate::lanes::{Lanes, WIDTH, exp, kernel, sum, tanh};
+use crate::lanes::{Lanes, WIDTH, exp, kernel, prefetch, sum, tanh};
 
 /// Query heads of a part at most.
 pub const HEADS: usize = 8;
@@ -77,7 +77,7 @@ impl State {
 }
 
 kernel! {
-    /// Adds the positions `seen` to the sums of the first `heads` heads.
+    /// Adds the positions `seen` to the sums of the first `heads` heads; `soon` is what will be read after that.
     pub fn attend_singles(
         state: &mut State,
         heads: usize,
@@ -85,8 +85,9 @@ kernel! {
         values: Rows<'_, f32>,
         seen: Range<usize>,
         softcap: f32,
+        soon: &[u8],
     ) {
-        attend::<L, f32>(state, heads, keys, values, seen, softcap);
+        attend::<L, f32>(state, heads, keys, values, seen, softcap, soon);
     }
 }
 
@@ -99,8 +100,9 @@ kernel! {
         values: Rows<'_, u16>,
         seen: Range<usize>,
         softcap: f32,
+        soon: &[u8],
     ) {
-        attend::<L, u16>(state, heads, keys, values, seen, softcap);
+        attend::<L, u16>(state, heads, keys, values, seen, softcap, soon);
     }
 }
 
@@ -112,26 +114,27 @@ fn attend<L: Lanes, N: Number>(
     values: Rows<'_, N>,
     seen: Range<usize>,
     softcap: f32,
+    soon: &[u8],
 ) {
     let mut head = 0;
     while head < heads {
         head += match heads - head {
-            6 if L::ROOMY => score::<L, N, 6>(state, head, keys, &seen),
-            4 | 7.. if L::ROOMY => score::<L, N, 4>(state, head, keys, &seen),
-            3 | 5 if L::ROOMY => score::<L, N, 3>(state, head, keys, &seen),
-            2 if L::ROOMY => score::<L, N, 2>(state, head, keys, &seen),
-            _ => score::<L, N, 1>(state, head, keys, &seen),
+            6 if L::ROOMY => score::<L, N, 6>(state, head, keys, &seen, values.data),
+            4 | 7.. if L::ROOMY => score::<L, N, 4>(state, head, keys, &seen, values.data),
+            3 | 5 if L::ROOMY => score::<L, N, 3>(state, head, keys, &seen, values.data),
+            2 if L::ROOMY => score::<L, N, 2>(state, head, keys, &seen, values.data),
+            _ => score::<L, N, 1>(state, head, keys, &seen, values.data),
         };
     }
     soften::<L>(state, heads, &seen, softcap);
     let mut head = 0;
     while head < heads {
         head += match heads - head {
-            6 if L::ROOMY => weigh::<L, N, 6>(state, head, values, &seen),
-            4 | 7.. if L::ROOMY => weigh::<L, N, 4>(state, head, values, &seen),
-            3 | 5 if L::ROOMY => weigh::<L, N, 3>(state, head, values, &seen),
-            2 if L::ROOMY => weigh::<L, N, 2>(state, head, values, &seen),
-            _ => weigh::<L, N, 1>(state, head, values, &seen),
+            6 if L::ROOMY => weigh::<L, N, 6>(state, head, values, &seen, soon),
+            4 | 7.. if L::ROOMY => weigh::<L, N, 4>(state, head, values, &seen, soon),
+            3 | 5 if L::ROOMY => weigh::<L, N, 3>(state, head, values, &seen, soon),
+            2 if L::ROOMY => weigh::<L, N, 2>(state, head, values, &seen, soon),
+            _ => weigh::<L, N, 1>(state, head, values, &seen, soon),
         };
     }
 }
@@ -144,6 +147,7 @@ fn score<L: Lanes, N: Number, const H: usize>(
     head: usize,
     keys: Rows<'_, N>,
     seen: &Range<usize>,
+    soon: &[N],
 ) -> usize {
     let zero = L::splat(0.0);
     let vectors = keys.vectors.min(WIDEST / WIDTH);
@@ -151,6 +155,9 @@ fn score<L: Lanes, N: Number, const H: usize>(
     for first in (seen.start / WIDTH * WIDTH..seen.end).step_by(WIDTH) {
         let mut folded = [[zero; 4]; H];
         for quad in 0..4 {
+            if head == 0 {
+                prefetch(soon, first % CELLS / 4 + quad, CELLS / 4);
+            }
             let at = |i: usize| (first + 4 * quad + i).clamp(seen.start, seen.end - 1);
             let [a, b, c, d] = [at(0), at(1), at(2), at(3)];
             let [a, b, c, d] = [keys.row(a), keys.row(b), keys.row(c), keys.row(d)];
@@ -220,15 +227,17 @@ fn weigh<L: Lanes, N: Number, const H: usize>(
     head: usize,
     values: Rows<'_, N>,
     seen: &Range<usize>,
+    soon: &[u8],
 ) -> usize {
     let vectors = values.vectors.min(WIDEST / WIDTH);
     let mut v = 0;
     while v + VECTORS <= vectors {
-        weigh_vectors::<L, N, H, VECTORS>(state, head, values, seen, v);
+        let soon = if head + v == 0 { soon } else { &[] };
+        weigh_vectors::<L, N, H, VECTORS>(state, head, values, seen, v, soon);
         v += VECTORS;
     }
     while v < vectors {
-        weigh_vectors::<L, N, H, 1>(state, head, values, seen, v);
+        weigh_vectors::<L, N, H, 1>(state, head, values, seen, v, &[]);
         v += 1;
     }
     H
@@ -241,6 +250,7 @@ fn weigh_vectors<L: Lanes, N: Number, const H: usize, const C: usize>(
     values: Rows<'_, N>,
     seen: &Range<usize>,
     v: usize,
+    soon: &[u8],
 ) {
     let zero = L::splat(0.0);
     let mut sums = [[zero; C]; H];
@@ -253,6 +263,7 @@ fn weigh_vectors<L: Lanes, N: Number, const H: usize, const C: usize>(
     }
     let weights = &state.scores[head..head + H];
     for i in seen.start..seen.end.min(CELLS) {
+        prefetch(soon, i, CELLS);
         let row = &values.row(i)[v..v + C];
         let mut value = [zero; C];
         for c in 0..C {
