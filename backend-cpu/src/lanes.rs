@@ -29,6 +29,12 @@ pub trait Lanes: Copy {
     fn total(x: Self::V) -> f32;
     /// Numbers of f16.
     fn widen(x: &[u16; WIDTH]) -> Self::V;
+    /// A number of f16 in every lane.
+    fn splat_half(x: u16) -> Self::V;
+    /// Signed bytes.
+    fn bytes(x: &[u8; WIDTH]) -> Self::V;
+    /// The lower, or the upper, four bits of bytes, less 8.
+    fn nibbles(x: &[u8; WIDTH], upper: bool) -> Self::V;
     /// The larger number in each lane; that of `b` where one is NaN.
     fn max(a: Self::V, b: Self::V) -> Self::V;
     /// The largest of all lanes.
@@ -87,6 +93,21 @@ impl Lanes for Plain {
     #[inline(always)]
     fn widen(x: &[u16; WIDTH]) -> Self::V {
         x.map(|x| f16::from_bits(x).to_f32_const())
+    }
+
+    #[inline(always)]
+    fn splat_half(x: u16) -> Self::V {
+        [f16::from_bits(x).to_f32_const(); WIDTH]
+    }
+
+    #[inline(always)]
+    fn bytes(x: &[u8; WIDTH]) -> Self::V {
+        x.map(|x| f32::from(x as i8))
+    }
+
+    #[inline(always)]
+    fn nibbles(x: &[u8; WIDTH], upper: bool) -> Self::V {
+        x.map(|x| f32::from(if upper { x >> 4 } else { x & 15 }) - 8.0)
     }
 
     #[inline(always)]
@@ -191,6 +212,24 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn splat_half(x: u16) -> Self::V {
+            // SAFETY: see above.
+            unsafe { [_mm256_cvtph_ps(_mm_set1_epi16(x as i16)); 2] }
+        }
+
+        #[inline(always)]
+        fn bytes(x: &[u8; WIDTH]) -> Self::V {
+            // SAFETY: see above.
+            unsafe { to_numbers(_mm_loadu_si128(x.as_ptr().cast())) }
+        }
+
+        #[inline(always)]
+        fn nibbles(x: &[u8; WIDTH], upper: bool) -> Self::V {
+            // SAFETY: see above.
+            unsafe { to_numbers(less_8(x, upper)) }
+        }
+
+        #[inline(always)]
         fn max(a: Self::V, b: Self::V) -> Self::V {
             // SAFETY: see above.
             unsafe { [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])] }
@@ -220,6 +259,30 @@ mod x86 {
         }
 
         const ROOMY: bool = false;
+    }
+
+    /// The lower, or the upper, four bits of bytes, less 8, in bytes.
+    #[inline(always)]
+    unsafe fn less_8(x: &[u8; WIDTH], upper: bool) -> __m128i {
+        // SAFETY: see above.
+        unsafe {
+            let x = _mm_loadu_si128(x.as_ptr().cast());
+            let x = if upper { _mm_srli_epi16::<4>(x) } else { x };
+            _mm_sub_epi8(_mm_and_si128(x, _mm_set1_epi8(15)), _mm_set1_epi8(8))
+        }
+    }
+
+    /// Signed bytes as numbers.
+    #[inline(always)]
+    unsafe fn to_numbers(x: __m128i) -> [__m256; 2] {
+        // SAFETY: see above.
+        unsafe {
+            let upper = _mm_unpackhi_epi64(x, x);
+            [
+                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)),
+                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(upper)),
+            ]
+        }
     }
 
     #[inline(always)]
@@ -293,6 +356,24 @@ mod x86 {
         fn widen(x: &[u16; WIDTH]) -> Self::V {
             // SAFETY: see above.
             unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())) }
+        }
+
+        #[inline(always)]
+        fn splat_half(x: u16) -> Self::V {
+            // SAFETY: see above.
+            unsafe { _mm512_cvtph_ps(_mm256_set1_epi16(x as i16)) }
+        }
+
+        #[inline(always)]
+        fn bytes(x: &[u8; WIDTH]) -> Self::V {
+            // SAFETY: see above.
+            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast()))) }
+        }
+
+        #[inline(always)]
+        fn nibbles(x: &[u8; WIDTH], upper: bool) -> Self::V {
+            // SAFETY: see above.
+            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(less_8(x, upper))) }
         }
 
         #[inline(always)]
@@ -537,6 +618,34 @@ mod tests {
             exps(kernels, &mut x);
             assert_eq!(x[..5], [0.0, 0.0, 1.0, f32::INFINITY, f32::INFINITY]);
             assert!(x[5].is_nan());
+        });
+    }
+
+    kernel! {
+        fn unpacked(x: &[u8; 16], half: u16, out: &mut [[f32; 16]; 4]) {
+            *out = [
+                L::store(L::bytes(x)),
+                L::store(L::nibbles(x, false)),
+                L::store(L::nibbles(x, true)),
+                L::store(L::splat_half(half)),
+            ];
+        }
+    }
+
+    #[test]
+    fn codes_become_numbers() {
+        every_set(|kernels| {
+            for first in (0..=240u8).step_by(16) {
+                let x: [u8; 16] = std::array::from_fn(|i| first + i as u8);
+                let mut out = [[0.0; 16]; 4];
+                unpacked(kernels, &x, 0xc100, &mut out);
+                for (i, x) in x.into_iter().enumerate() {
+                    assert_eq!(out[0][i], f32::from(x as i8));
+                    assert_eq!(out[1][i], f32::from(x % 16) - 8.0);
+                    assert_eq!(out[2][i], f32::from(x / 16) - 8.0);
+                    assert_eq!(out[3][i], -2.5);
+                }
+            }
         });
     }
 

@@ -226,3 +226,4 @@ impl Plain for f32 {}
 impl Plain for i32 {}
 impl Plain for u16 {}
 impl Plain for u8 {}
+impl<const N: usize> Plain for [u8; N] {}

@@ -11,7 +11,7 @@ use super::{
     WIDEST,
     cells::decode,
     node::{Attention, Column, Tile, TileSize},
-    part::{self, CELLS, HEADS, Rows, State},
+    part::{self, CELLS, HEADS, Rows, Sight, State},
     softmax,
 };
 use crate::{
@@ -156,25 +156,42 @@ fn sum_cells(attention: &Attention<'_>, tile: &Tile, start: usize, seen: Range<u
     let whole = [k, v].iter().all(|pool| pool.dims()[0].is_multiple_of(WIDTH));
     match (k.ty(), v.ty()) {
         (Type::F32, Type::F32) if whole => {
-            let [keys, values] = [rows(k, cell, &seen), rows(v, cell, &seen)];
-            part::attend_singles(kernels, state, heads, keys, values, seen, softcap, soon);
+            part::attend_f32(kernels, state, heads, sight(attention, cell, seen, soon), softcap);
         }
         (Type::F16, Type::F16) if whole => {
-            let [keys, values] = [rows(k, cell, &seen), rows(v, cell, &seen)];
-            part::attend_halves(kernels, state, heads, keys, values, seen, softcap, soon);
+            part::attend_f16(kernels, state, heads, sight(attention, cell, seen, soon), softcap);
+        }
+        (Type::Q8_0, Type::Q8_0) => {
+            part::attend_q8_0(kernels, state, heads, sight(attention, cell, seen, soon), softcap);
+        }
+        (Type::Q4_0, Type::Q4_0) => {
+            part::attend_q4_0(kernels, state, heads, sight(attention, cell, seen, soon), softcap);
         }
         _ => sum_decoded(attention, tile, cell, seen, state),
     }
 }
 
-/// Keys or values as they lie in the pool.
-fn rows<'a, N: Plain>(pool: &'a View, cell: [usize; 3], seen: &Range<usize>) -> Rows<'a, N> {
-    let (data, step) = pool.rows_from(cell, seen.len());
-    Rows {
-        data,
-        step,
-        first: seen.start,
-        vectors: pool.dims()[0] / WIDTH,
+/// Keys and values as they lie in the pools.
+fn sight<'a, E: Plain>(
+    attention: &Attention<'a>,
+    cell: [usize; 3],
+    seen: Range<usize>,
+    soon: &'a [u8],
+) -> Sight<'a, E> {
+    let rows = |pool: &'a View| {
+        let (data, step) = pool.rows_from(cell, seen.len());
+        Rows {
+            data,
+            step,
+            first: seen.start,
+            vectors: pool.dims()[0] / WIDTH,
+        }
+    };
+    Sight {
+        keys: rows(attention.k),
+        values: rows(attention.v),
+        seen: seen.clone(),
+        soon,
     }
 }
 
@@ -199,15 +216,11 @@ fn sum_decoded(attention: &Attention<'_>, tile: &Tile, cell: [usize; 3], seen: R
         first: seen.start,
         vectors: pool.dims()[0].div_ceil(WIDTH),
     };
-    let (keys, values) = (rows(attention.k, &room[0]), rows(attention.v, &room[1]));
-    part::attend_singles(
-        kernels,
-        state,
-        tile.heads.len(),
-        keys,
-        values,
-        seen.clone(),
-        attention.softcap,
-        &[],
-    );
+    let sight = Sight {
+        keys: rows(attention.k, &room[0]),
+        values: rows(attention.v, &room[1]),
+        seen: seen.clone(),
+        soon: &[],
+    };
+    part::attend_f32(kernels, state, tile.heads.len(), sight, attention.softcap);
 }

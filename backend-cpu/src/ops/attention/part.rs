@@ -14,39 +14,74 @@ pub const HEADS: usize = 8;
 pub const CELLS: usize = 64;
 
 /// What a key or value is made of.
-pub trait Number: Copy {
-    fn load<L: Lanes>(x: &[Self; WIDTH]) -> L::V;
+pub trait Element: Copy {
+    /// Numbers in it.
+    const NUMBERS: usize;
+    /// Vector `v` of a row.
+    fn load<L: Lanes>(row: &[Self], v: usize) -> L::V;
 }
 
-impl Number for f32 {
+impl Element for f32 {
+    const NUMBERS: usize = 1;
+
     #[inline(always)]
-    fn load<L: Lanes>(x: &[f32; WIDTH]) -> L::V {
-        L::load(x)
+    fn load<L: Lanes>(row: &[f32], v: usize) -> L::V {
+        L::load(&row.as_chunks().0[v])
     }
 }
 
 /// The bits of f16.
-impl Number for u16 {
+impl Element for u16 {
+    const NUMBERS: usize = 1;
+
     #[inline(always)]
-    fn load<L: Lanes>(x: &[u16; WIDTH]) -> L::V {
-        L::widen(x)
+    fn load<L: Lanes>(row: &[u16], v: usize) -> L::V {
+        L::widen(&row.as_chunks().0[v])
     }
 }
 
-/// Keys or values of the positions from `first` on, a number of vectors wide, each `step` numbers from the one before.
+/// A block of q8_0.
+pub type Q8 = [u8; 34];
+
+impl Element for Q8 {
+    const NUMBERS: usize = 32;
+
+    #[inline(always)]
+    fn load<L: Lanes>(row: &[Q8], v: usize) -> L::V {
+        let [d0, d1, codes @ ..] = &row[v / 2];
+        let codes = L::bytes(&codes.as_chunks().0[v % 2]);
+        L::mul_add(codes, L::splat_half(u16::from_le_bytes([*d0, *d1])), L::splat(0.0))
+    }
+}
+
+/// A block of q4_0.
+pub type Q4 = [u8; 18];
+
+impl Element for Q4 {
+    const NUMBERS: usize = 32;
+
+    #[inline(always)]
+    fn load<L: Lanes>(row: &[Q4], v: usize) -> L::V {
+        let [d0, d1, codes @ ..] = &row[v / 2];
+        let codes = L::nibbles(codes, v % 2 == 1);
+        L::mul_add(codes, L::splat_half(u16::from_le_bytes([*d0, *d1])), L::splat(0.0))
+    }
+}
+
+/// Keys or values of the positions from `first` on, a number of vectors wide, each `step` elements from the one before.
 #[derive(Clone, Copy)]
-pub struct Rows<'a, N> {
-    pub data: &'a [N],
+pub struct Rows<'a, E> {
+    pub data: &'a [E],
     pub step: usize,
     pub first: usize,
     pub vectors: usize,
 }
 
-impl<'a, N> Rows<'a, N> {
+impl<'a, E: Element> Rows<'a, E> {
     #[inline(always)]
-    fn row(&self, i: usize) -> &'a [[N; WIDTH]] {
+    fn row(&self, i: usize) -> &'a [E] {
         let at = (i - self.first) * self.step;
-        &self.data[at..at + self.vectors * WIDTH].as_chunks().0[..self.vectors]
+        &self.data[at..at + self.vectors * WIDTH / E::NUMBERS]
     }
 }
 
@@ -76,46 +111,41 @@ impl State {
     }
 }
 
-kernel! {
-    /// Adds the positions `seen` to the sums of the first `heads` heads; `soon` is what will be read after that.
-    pub fn attend_singles(
-        state: &mut State,
-        heads: usize,
-        keys: Rows<'_, f32>,
-        values: Rows<'_, f32>,
-        seen: Range<usize>,
-        softcap: f32,
-        soon: &[u8],
-    ) {
-        attend::<L, f32>(state, heads, keys, values, seen, softcap, soon);
-    }
+/// What the queries of a part have before them.
+pub struct Sight<'a, E> {
+    pub keys: Rows<'a, E>,
+    pub values: Rows<'a, E>,
+    /// The positions that they see, all of which keys and values have.
+    pub seen: Range<usize>,
+    /// What will be read after that.
+    pub soon: &'a [u8],
 }
 
-kernel! {
-    /// The same with keys and values in f16.
-    pub fn attend_halves(
-        state: &mut State,
-        heads: usize,
-        keys: Rows<'_, u16>,
-        values: Rows<'_, u16>,
-        seen: Range<usize>,
-        softcap: f32,
-        soon: &[u8],
-    ) {
-        attend::<L, u16>(state, heads, keys, values, seen, softcap, soon);
-    }
+/// Defines [`attend`] for an element.
+macro_rules! attend_to {
+    ($name:ident, $element:ty) => {
+        kernel! {
+            /// Adds what is seen to the sums of the first `heads` heads.
+            pub fn $name(state: &mut State, heads: usize, sight: Sight<'_, $element>, softcap: f32) {
+                attend::<L, $element>(state, heads, sight, softcap);
+            }
+        }
+    };
 }
+
+attend_to!(attend_f32, f32);
+attend_to!(attend_f16, u16);
+attend_to!(attend_q8_0, Q8);
+attend_to!(attend_q4_0, Q4);
 
 #[inline(always)]
-fn attend<L: Lanes, N: Number>(
-    state: &mut State,
-    heads: usize,
-    keys: Rows<'_, N>,
-    values: Rows<'_, N>,
-    seen: Range<usize>,
-    softcap: f32,
-    soon: &[u8],
-) {
+fn attend<L: Lanes, N: Element>(state: &mut State, heads: usize, sight: Sight<'_, N>, softcap: f32) {
+    let Sight {
+        keys,
+        values,
+        seen,
+        soon,
+    } = sight;
     let mut head = 0;
     while head < heads {
         head += match heads - head {
@@ -142,7 +172,7 @@ fn attend<L: Lanes, N: Number>(
 /// Scores the positions `seen`, and others of the same 16 with what they do not matter, for `H` heads from number `head`
 /// on; gives H.
 #[inline(always)]
-fn score<L: Lanes, N: Number, const H: usize>(
+fn score<L: Lanes, N: Element, const H: usize>(
     state: &mut State,
     head: usize,
     keys: Rows<'_, N>,
@@ -164,10 +194,10 @@ fn score<L: Lanes, N: Number, const H: usize>(
             let mut sums = [[zero; 4]; H];
             for v in 0..vectors {
                 let key = [
-                    N::load::<L>(&a[v]),
-                    N::load::<L>(&b[v]),
-                    N::load::<L>(&c[v]),
-                    N::load::<L>(&d[v]),
+                    N::load::<L>(a, v),
+                    N::load::<L>(b, v),
+                    N::load::<L>(c, v),
+                    N::load::<L>(d, v),
                 ];
                 for h in 0..H {
                     let q = L::load(&q[h].as_chunks().0[v]);
@@ -222,7 +252,7 @@ const VECTORS: usize = 4;
 
 /// Adds the weighted values of the positions `seen` to the sums of `H` heads from number `head` on; gives H.
 #[inline(always)]
-fn weigh<L: Lanes, N: Number, const H: usize>(
+fn weigh<L: Lanes, N: Element, const H: usize>(
     state: &mut State,
     head: usize,
     values: Rows<'_, N>,
@@ -244,7 +274,7 @@ fn weigh<L: Lanes, N: Number, const H: usize>(
 }
 
 #[inline(always)]
-fn weigh_vectors<L: Lanes, N: Number, const H: usize, const C: usize>(
+fn weigh_vectors<L: Lanes, N: Element, const H: usize, const C: usize>(
     state: &mut State,
     head: usize,
     values: Rows<'_, N>,
@@ -264,10 +294,10 @@ fn weigh_vectors<L: Lanes, N: Number, const H: usize, const C: usize>(
     let weights = &state.scores[head..head + H];
     for i in seen.start..seen.end.min(CELLS) {
         prefetch(soon, i, CELLS);
-        let row = &values.row(i)[v..v + C];
+        let row = values.row(i);
         let mut value = [zero; C];
         for c in 0..C {
-            value[c] = N::load::<L>(&row[c]);
+            value[c] = N::load::<L>(row, v + c);
         }
         for h in 0..H {
             let weight = L::splat(weights[h][i]);
