@@ -58,13 +58,17 @@ pub fn run(attention: &Attention<'_>) {
         .unwrap_or(0);
     // Parts that follow each other are one thread's, which asks for what it will read.
     let work = |units: Range<usize>| {
+        let (mut state, mut set) = (State::new(), None);
         for i in units {
             let Some(tile) = attention.tile(size, i / most) else {
                 return;
             };
             let column = attention.column(tile.columns.start);
             if i % most < parts(&column).len() {
-                sum_part(attention, &tile, &column, i % most);
+                if set.replace(i / most) != Some(i / most) {
+                    set_queries(attention, &tile, &column, &mut state);
+                }
+                sum_part(attention, &tile, &column, i % most, &mut state);
             }
         }
     };
@@ -112,13 +116,17 @@ fn put_together(attention: &Attention<'_>, column: usize, head: usize) {
     }
 }
 
-/// Sums part number `part` of those that a column sees.
-fn sum_part(attention: &Attention<'_>, tile: &Tile, column: &Column, part: usize) {
-    let mut state = State::new();
+fn set_queries(attention: &Attention<'_>, tile: &Tile, column: &Column, state: &mut State) {
     for (q, (t, head)) in state.q.iter_mut().zip(tile.queries()) {
         let row = attention.q.row([head, t, 0]);
         q.iter_mut().zip(row).for_each(|(q, x)| *q = x * column.factor);
     }
+}
+
+/// Sums part number `part` of those that a column sees.
+fn sum_part(attention: &Attention<'_>, tile: &Tile, column: &Column, part: usize, state: &mut State) {
+    let hd_v = attention.v.dims()[0];
+    state.reset(tile.heads.len(), hd_v);
     let (length, step) = (part_of(column), CELLS.min(attention.per_page()));
     let first = column.low / length + part;
     for start in (first * length..(first + 1) * length).step_by(step) {
@@ -130,11 +138,10 @@ fn sum_part(attention: &Attention<'_>, tile: &Tile, column: &Column, part: usize
             } else {
                 &[]
             };
-            sum_cells(attention, tile, start, seen, &mut state, soon);
+            sum_cells(attention, tile, start, seen, state, soon);
         }
     }
     let alone = parts(column).len() == 1;
-    let hd_v = attention.v.dims()[0];
     for (i, (t, head)) in tile.queries().enumerate() {
         let [top, weight] = state.ends[i];
         if alone {

@@ -109,6 +109,12 @@ impl State {
             keeps: [0.0; HEADS],
         }
     }
+
+    /// Lets the first queries have seen nothing.
+    pub fn reset(&mut self, heads: usize, hd_v: usize) {
+        self.sums[..heads].iter_mut().for_each(|sum| sum[..hd_v].fill(0.0));
+        self.ends[..heads].fill([LOWEST, 0.0]);
+    }
 }
 
 /// What the queries of a part have before them.
