@@ -7,9 +7,12 @@ use std::ops::Range;
 
 use backend_api::types::Type;
 
+#[cfg(target_arch = "x86_64")]
+use super::vnni;
 use super::{
     WIDEST,
     cells::decode,
+    codes::{self, Queries},
     node::{Attention, Column, Tile, TileSize},
     part::{self, CELLS, HEADS, Rows, Sight, State},
     softmax,
@@ -58,7 +61,7 @@ pub fn run(attention: &Attention<'_>) {
         .unwrap_or(0);
     // Parts that follow each other are one thread's, which asks for what it will read.
     let work = |units: Range<usize>| {
-        let (mut state, mut set) = (State::new(), None);
+        let (mut state, mut set) = ((State::new(), Queries::new()), None);
         for i in units {
             let Some(tile) = attention.tile(size, i / most) else {
                 return;
@@ -116,17 +119,28 @@ fn put_together(attention: &Attention<'_>, column: usize, head: usize) {
     }
 }
 
-fn set_queries(attention: &Attention<'_>, tile: &Tile, column: &Column, state: &mut State) {
+fn set_queries(attention: &Attention<'_>, tile: &Tile, column: &Column, (state, queries): &mut (State, Queries)) {
     for (q, (t, head)) in state.q.iter_mut().zip(tile.queries()) {
         let row = attention.q.row([head, t, 0]);
         q.iter_mut().zip(row).for_each(|(q, x)| *q = x * column.factor);
     }
+    if attention.counts() {
+        let (kernels, ty, hd) = (attention.context.kernels, attention.k.ty(), attention.k.dims()[0]);
+        (0..tile.heads.len()).for_each(|i| queries.set(kernels, i, &state.q[i][..hd], ty));
+    }
+}
+
+impl Attention<'_> {
+    /// Whether sums are taken in whole numbers.
+    fn counts(&self) -> bool {
+        self.rounds && codes::serves(self.context.kernels, self.k.ty(), self.v.ty())
+    }
 }
 
 /// Sums part number `part` of those that a column sees.
-fn sum_part(attention: &Attention<'_>, tile: &Tile, column: &Column, part: usize, state: &mut State) {
+fn sum_part(attention: &Attention<'_>, tile: &Tile, column: &Column, part: usize, work: &mut (State, Queries)) {
     let hd_v = attention.v.dims()[0];
-    state.reset(tile.heads.len(), hd_v);
+    work.0.reset(tile.heads.len(), hd_v);
     let (length, step) = (part_of(column), CELLS.min(attention.per_page()));
     let first = column.low / length + part;
     for start in (first * length..(first + 1) * length).step_by(step) {
@@ -138,10 +152,11 @@ fn sum_part(attention: &Attention<'_>, tile: &Tile, column: &Column, part: usize
             } else {
                 &[]
             };
-            sum_cells(attention, tile, start, seen, state, soon);
+            sum_cells(attention, tile, start, seen, work, soon);
         }
     }
     let alone = parts(column).len() == 1;
+    let state = &work.0;
     for (i, (t, head)) in tile.queries().enumerate() {
         let [top, weight] = state.ends[i];
         if alone {
@@ -156,7 +171,14 @@ fn sum_part(attention: &Attention<'_>, tile: &Tile, column: &Column, part: usize
 }
 
 /// Adds the positions `seen`, counted from `start`, which lie in one page; `soon` is what will be read after that.
-fn sum_cells(attention: &Attention<'_>, tile: &Tile, start: usize, seen: Range<usize>, state: &mut State, soon: &[u8]) {
+fn sum_cells(
+    attention: &Attention<'_>,
+    tile: &Tile,
+    start: usize,
+    seen: Range<usize>,
+    (state, queries): &mut (State, Queries),
+    soon: &[u8],
+) {
     let (k, v) = (attention.k, attention.v);
     let (kernels, heads, softcap) = (attention.context.kernels, tile.heads.len(), attention.softcap);
     let cell = attention.cell(tile, start + seen.start);
@@ -167,6 +189,16 @@ fn sum_cells(attention: &Attention<'_>, tile: &Tile, start: usize, seen: Range<u
         }
         (Type::F16, Type::F16) if whole => {
             part::attend_f16(kernels, state, heads, sight(attention, cell, seen, soon), softcap);
+        }
+        #[cfg(target_arch = "x86_64")]
+        (Type::Q8_0, Type::Q8_0) if attention.counts() => {
+            let sight = sight(attention, cell, seen, soon);
+            vnni::attend_q8_0(kernels, state, queries, heads, sight, softcap);
+        }
+        #[cfg(target_arch = "x86_64")]
+        (Type::Q4_0, Type::Q4_0) if attention.counts() => {
+            let sight = sight(attention, cell, seen, soon);
+            vnni::attend_q4_0(kernels, state, queries, heads, sight, softcap);
         }
         (Type::Q8_0, Type::Q8_0) => {
             part::attend_q8_0(kernels, state, heads, sight(attention, cell, seen, soon), softcap);

@@ -4,12 +4,15 @@
 //! through [`many`], where queries share all that is read.
 
 mod cells;
+mod codes;
 mod few;
 mod many;
 mod node;
 mod part;
 mod softmax;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
 use backend_api::{
     BackendError, Result,
