@@ -118,8 +118,9 @@ fn attend<B: Blocks>(state: &mut State, queries: &Queries, heads: usize, sight: 
     let mut head = 0;
     while head < heads {
         head += match heads - head {
+            6 => score::<B, 6>(state, queries, head, &sight, &keys),
             4 | 7.. => score::<B, 4>(state, queries, head, &sight, &keys),
-            3 | 5 | 6 => score::<B, 3>(state, queries, head, &sight, &keys),
+            3 | 5 => score::<B, 3>(state, queries, head, &sight, &keys),
             2 => score::<B, 2>(state, queries, head, &sight, &keys),
             _ => score::<B, 1>(state, queries, head, &sight, &keys),
         };
@@ -180,7 +181,7 @@ fn score<B: Blocks, const H: usize>(
             let [a, b, c, d] = keys.map(<[B]>::as_chunks);
             let pairs = blocks / 2;
             let (a2, b2, c2, d2) = (&a.0[..pairs], &b.0[..pairs], &c.0[..pairs], &d.0[..pairs]);
-            let mut sums = [[zero; 4]; H];
+            let mut sums = [zero; H];
             for i in 0..pairs {
                 add_blocks(&mut sums, [&a2[i], &b2[i], &c2[i], &d2[i]], &own, i);
             }
@@ -189,7 +190,7 @@ fn score<B: Blocks, const H: usize>(
                 add_blocks(&mut sums, [&[*a, *a], &[*b, *b], &[*c, *c], &[*d, *d]], &own, pairs);
             }
             for h in 0..H {
-                folded[h][quad] = Avx512::fold(sums[h]);
+                folded[h][quad] = sums[h];
             }
         }
         for h in 0..H {
@@ -201,26 +202,24 @@ fn score<B: Blocks, const H: usize>(
     H
 }
 
-/// Adds the products of pair `i` of the blocks of four keys and of queries, with what those begin with.
+/// Adds the products of pair `i` of the blocks of four keys and of queries: in lanes 4n to 4n + 3 of each sum, of the four
+/// keys' n-th quarters.
 #[inline(always)]
 fn add_blocks<B: Blocks, const H: usize>(
-    sums: &mut [[__m512; 4]; H],
+    sums: &mut [__m512; H],
     keys: [&[B; 2]; 4],
     queries: &[(&[i8; WIDEST], &[i32; WIDEST / 4]); H],
     i: usize,
 ) {
-    let mut codes = [(zeros(), Avx512::splat(0.0)); 4];
+    let mut codes = [zeros(); 4];
     for k in 0..4 {
-        let [a, b] = keys[k];
-        codes[k] = (B::unsigned(a, b), two_scales(a.scale(), b.scale()));
+        codes[k] = B::unsigned(&keys[k][0], &keys[k][1]);
     }
+    let scales = scales(keys);
     for h in 0..H {
         let q = load_i8(&queries[h].0.as_chunks().0[i]);
         let start = load_i32(&queries[h].1.as_chunks().0[i]);
-        for k in 0..4 {
-            let (codes, scales) = codes[k];
-            sums[h][k] = Avx512::mul_add(dot_bytes(start, codes, q), scales, sums[h][k]);
-        }
+        sums[h] = Avx512::mul_add(dots(start, codes, q), scales, sums[h]);
     }
 }
 
@@ -242,21 +241,38 @@ fn load_i32(x: &[i32; WIDTH]) -> __m512i {
     unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
 }
 
-/// Two numbers of f16, in 8 lanes each.
+/// The scales of four keys' pairs of blocks, where [`add_blocks`] wants them.
 #[inline(always)]
-fn two_scales(a: u16, b: u16) -> __m512 {
+fn scales<B: Blocks>([a, b, c, d]: [&[B; 2]; 4]) -> __m512 {
+    let at = |key: &[B; 2], i: usize| key[i].scale() as i16;
     // SAFETY: see above.
     unsafe {
-        let (a, b) = (_mm_set1_epi16(a as i16), _mm_set1_epi16(b as i16));
-        _mm512_cvtph_ps(_mm256_set_m128i(b, a))
+        let all = _mm_set_epi16(
+            at(d, 1),
+            at(c, 1),
+            at(b, 1),
+            at(a, 1),
+            at(d, 0),
+            at(c, 0),
+            at(b, 0),
+            at(a, 0),
+        );
+        _mm512_cvtph_ps(_mm256_permute4x64_epi64::<0x50>(_mm256_castsi128_si256(all)))
     }
 }
 
-/// `start` and the products of unsigned and signed bytes, four a lane.
+/// `start` and the products of unsigned and signed bytes, of each quarter of four vectors.
 #[inline(always)]
-fn dot_bytes(start: __m512i, a: __m512i, b: __m512i) -> __m512 {
+fn dots(start: __m512i, [a, b, c, d]: [__m512i; 4], q: __m512i) -> __m512 {
     // SAFETY: see above.
-    unsafe { _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(start, a, b)) }
+    unsafe {
+        let [a, b] = [_mm512_dpbusd_epi32(start, a, q), _mm512_dpbusd_epi32(start, b, q)];
+        let [c, d] = [_mm512_dpbusd_epi32(start, c, q), _mm512_dpbusd_epi32(start, d, q)];
+        let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+        let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+        let all = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+        _mm512_cvtepi32_ps(all)
+    }
 }
 
 /// The weights of values times their blocks' scales, in whole numbers.
