@@ -3,6 +3,8 @@
 //! Keys and values are read once for as many heads as the registers hold, and widened on the way. A score is added up in
 //! lanes, and the lanes of 16 scores together; the order depends on nothing but the width of a head.
 
+#![allow(clippy::needless_range_loop)] // heads, rows and vectors of registers are numbered
+
 use std::ops::Range;
 
 use super::{WIDEST, softmax::LOWEST};

@@ -3,6 +3,8 @@
 //! The codes of keys are multiplied with queries in 8 bits. The weights of values, times their blocks' scales, are rounded
 //! to 16 bits.
 
+#![allow(clippy::needless_range_loop)] // heads, rows and vectors of registers are numbered
+
 use std::arch::x86_64::*;
 
 use super::{
@@ -356,7 +358,7 @@ fn weigh<B: Blocks, const H: usize>(
         if head == 0 {
             prefetch(sight.soon, block, blocks);
         }
-        let mut own = [&weights.words[0][0].as_chunks::<2>().0[..]; H];
+        let mut own = [weights.words[0][0].as_chunks::<2>().0; H];
         for (h, own) in own.iter_mut().enumerate() {
             *own = &weights.words[head + h][block].as_chunks().0[pairs.clone()];
         }
