@@ -1,9 +1,11 @@
-//! What this machine can do at most: plain reading, and dot products of bytes in registers.
+//! What this machine can do at most: plain reading, and the products of many columns' kernels in registers.
 
 use std::{hint::black_box, time::Instant};
 
 use backend_api::{BackendError, Result, measure::Measures};
 
+#[cfg(target_arch = "x86_64")]
+use crate::{kernel_set::Tiles, product::amx};
 use crate::{
     kernel_set::{KernelSet, Kernels},
     pool::Pool,
@@ -74,6 +76,10 @@ fn sum(bytes: &[u8]) -> u64 {
 
 /// Multiplications of a round of [`dots`].
 fn multiplications(kernels: Kernels) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if kernels.tiles() == Some(Tiles::Instructions) {
+        return amx::PEAK_ROUND;
+    }
     CHAINS
         * match kernels.set() {
             KernelSet::Avx512 => 64,
@@ -86,6 +92,10 @@ fn multiplications(kernels: Kernels) -> usize {
 fn dots(kernels: Kernels) -> i32 {
     // SAFETY: the kernels were found on this machine, with the operating system's leave.
     unsafe {
+        if kernels.tiles() == Some(Tiles::Instructions) {
+            amx::peak(ROUNDS);
+            return 0;
+        }
         match (kernels.set(), kernels.vnni()) {
             (KernelSet::Avx512, true) => x86::vnni(),
             (KernelSet::Avx512, false) => x86::avx512(),

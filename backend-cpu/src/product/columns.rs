@@ -13,8 +13,7 @@ pub(super) struct Block {
     /// scale/4 times the sum of the first 16 codes and of the last 16: a quarter, because [`Lanes::alternate`] has each
     /// of a pair four times.
     sums: [f32; 2],
-    /// All of them together.
-    sum: f32,
+    reserved: f32,
 }
 
 /// Bytes of a column of `values` values, a multiple of 32, in an array of columns.
@@ -47,38 +46,8 @@ impl Block {
             codes,
             scale,
             sums: [quarter * sum(&codes[..16]), quarter * sum(&codes[16..])],
-            sum: quarter * sum(&codes),
+            reserved: 0.0,
         }
-    }
-
-    /// Codes 4·i to 4·i + 3, as they lie.
-    ///
-    /// # Safety
-    /// The block is readable, and i < 8. So for the others.
-    #[inline(always)]
-    pub unsafe fn four(block: *const Block, i: usize) -> i32 {
-        // SAFETY: the caller's promise.
-        unsafe { (&raw const (*block).codes).cast::<i32>().add(i).read() }
-    }
-
-    /// The scale.
-    ///
-    /// # Safety
-    /// The block is readable.
-    #[inline(always)]
-    pub unsafe fn scale(block: *const Block) -> f32 {
-        // SAFETY: the caller's promise.
-        unsafe { (*block).scale }
-    }
-
-    /// The quartered sum of a half, or of all values.
-    ///
-    /// # Safety
-    /// The block is readable.
-    #[inline(always)]
-    pub unsafe fn quarter_sum(block: *const Block, half: Option<usize>) -> f32 {
-        // SAFETY: the caller's promise.
-        unsafe { half.map_or((*block).sum, |half| (*block).sums[half]) }
     }
 }
 

@@ -8,9 +8,6 @@ use super::lanes::{Lanes, Rows};
 pub(super) const TILE_ROWS: usize = 8;
 /// Columns of a tile.
 pub(super) const TILE_COLUMNS: usize = 32;
-/// Rows and columns of a tile where many columns go through the kernels at once.
-pub(super) const PANEL_ROWS: usize = 32;
-pub(super) const PANEL_COLUMNS: usize = 512;
 /// Values along K that are unpacked at a time: a multiple of every block.
 pub(super) const CHUNK: usize = 256;
 

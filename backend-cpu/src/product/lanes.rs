@@ -129,7 +129,20 @@ pub(super) trait Lanes {
 pub(super) trait PanelLanes: Lanes {
     /// Whether [`PanelLanes::add_dots`] takes unsigned codes up to 255 rather than up to 127.
     const WHOLE_BYTES: bool = false;
+    /// Whether sums of pairs of products in 16 bits are a step of their own, so that it pays to add up several before they
+    /// widen.
+    const PAIRS: bool = true;
 
+    /// Asks for `bytes` bytes, which need not be readable, in the second cache.
+    fn prefetch_soon(from: *const u8, bytes: usize);
+    /// `a` in every lane, shifted left by `count`.
+    unsafe fn shifted(a: i32, count: u32) -> Self::Ints;
+    /// Two rows of 16 zeros.
+    unsafe fn no_shorts() -> Self::Shorts;
+    /// a + b.
+    unsafe fn add_shorts(a: Self::Shorts, b: Self::Shorts) -> Self::Shorts;
+    /// sums + pairs, two neighbours to a sum.
+    unsafe fn add_pairs(sums: Self::Ints, pairs: Self::Shorts) -> Self::Ints;
     /// 64 bytes, aligned.
     unsafe fn load64(from: *const u8) -> Self::Bytes;
     /// The same four codes in each of the sixteen lanes.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     job::{Job, Part},
-    kernel::{Kernel, PANEL_COLUMNS, PANEL_ROWS, TILE_COLUMNS, TILE_ROWS, Takes, Weights},
+    kernel::{Kernel, TILE_COLUMNS, TILE_ROWS, Takes, Weights},
 };
 use crate::{
     ops::gate_by,
@@ -18,14 +18,9 @@ const PRODUCTS_A_PART: usize = 1 << 17;
 /// Parts for each thread, so that a slow one does not hold up the others.
 const PARTS_A_THREAD: usize = 4;
 
-/// Fewer columns of an expert do not pay for a panel.
-const LEAST_IN_PANEL: usize = 8;
-
 /// Columns that go through the kernels together.
 struct Columns<const N: usize> {
     count: usize,
-    /// Whether they go through panels.
-    panel: bool,
     plain: [*const u8; N],
     blocks: [*const u8; N],
     supers: [*const u8; N],
@@ -35,7 +30,7 @@ struct Columns<const N: usize> {
 
 /// Whose weights a group of columns takes.
 #[derive(Clone, Copy)]
-enum Expert {
+pub(super) enum Expert {
     Index(usize),
     /// An id out of range: the product is zeros, and the bias, as in `rows`, the first one.
     None,
@@ -48,13 +43,68 @@ impl Job<'_> {
             self.quantize(context);
         }
         self.order(&context.workspace);
-        let tiles: usize = self.leading_parts().map(|part| self.tiles(part)).sum();
+        if let Some(panels) = self.panels {
+            return self.run_many(&panels, context);
+        }
+        let tiles: usize = self.leading_parts().map(|part| self.tiles(part, TILE_ROWS)).sum();
         let values: usize = self.parts().map(|p| p.rows() * self.x.dims()[0]).sum();
         let useful = (values * self.output.rows()).div_ceil(PRODUCTS_A_PART);
         let parts = useful.min(PARTS_A_THREAD * context.pool.threads()).min(tiles).max(1);
         context.pool.run(parts, &|part| {
-            self.run_tiles(tiles * part / parts..tiles * (part + 1) / parts, &context.workspace);
+            let tiles = tiles * part / parts..tiles * (part + 1) / parts;
+            let mut scratch = [[[0.0; TILE_ROWS]; TILE_COLUMNS]; 2];
+            self.for_groups(&context.workspace, |expert, places| {
+                for (part, rows) in self.rows(TILE_ROWS, tiles.clone()) {
+                    self.run_group(part, expert, rows, places.clone(), &context.workspace, &mut scratch);
+                }
+            });
         });
+    }
+
+    /// The rows of tiles of `each` rows, by part.
+    pub fn rows(&self, each: usize, tiles: Range<usize>) -> impl Iterator<Item = (&Part<'_>, Range<usize>)> {
+        let mut before = 0;
+        self.leading_parts().filter_map(move |part| {
+            let first = before;
+            before += self.tiles(part, each);
+            let own = tiles.start.max(first)..tiles.end.min(before);
+            let rows = |tile: usize| part.rows().min((tile - first) * each);
+            (!own.is_empty()).then(|| (part, rows(own.start)..rows(own.end)))
+        })
+    }
+
+    /// Calls `work` with the places of the columns that share weights: an expert's in the order by expert, or all.
+    pub fn for_groups(&self, workspace: &Workspace, mut work: impl FnMut(Expert, Range<usize>)) {
+        if self.ids.is_none() {
+            return work(Expert::Index(0), 0..self.output.rows());
+        }
+        // SAFETY: they were written before the threads began, and only read since.
+        let starts = unsafe { &*self.starts_in(workspace) };
+        for (expert, bounds) in starts.windows(2).enumerate() {
+            let places = bounds[0] as usize..bounds[1] as usize;
+            let expert = if expert + 2 == starts.len() {
+                Expert::None
+            } else {
+                Expert::Index(expert)
+            };
+            if !places.is_empty() {
+                work(expert, places);
+            }
+        }
+    }
+
+    /// The column at a place.
+    pub fn column(&self, place: usize, workspace: &Workspace) -> usize {
+        if self.ids.is_none() {
+            return place;
+        }
+        // SAFETY: as above.
+        unsafe { (&(*self.order_in(workspace)))[place] as usize }
+    }
+
+    /// The values of x that a column of the output takes: experts may share one row of x a token.
+    pub fn x_row(&self, column: usize) -> usize {
+        column / (self.output.rows() / self.x.rows())
     }
 
     /// Quantizes x where a kernel asks for it.
@@ -119,76 +169,35 @@ impl Job<'_> {
         std::ptr::slice_from_raw_parts_mut(workspace.part(self.layout.starts, count), count)
     }
 
-    /// Computes these tiles of rows for all columns.
-    fn run_tiles(&self, tiles: Range<usize>, workspace: &Workspace) {
-        if self.panels {
-            self.run_groups::<PANEL_ROWS, PANEL_COLUMNS>(tiles, workspace);
-        } else {
-            self.run_groups::<TILE_ROWS, TILE_COLUMNS>(tiles, workspace);
-        }
-    }
-
-    /// The same in tiles of `R` rows and up to `N` columns.
-    fn run_groups<const R: usize, const N: usize>(&self, tiles: Range<usize>, workspace: &Workspace) {
-        let mut scratch = [[[0.0; R]; N]; 2];
-        if self.ids.is_none() {
-            let all = self.output.rows();
-            return self.run_group::<R, N>(Expert::Index(0), all, |i| i, tiles, workspace, &mut scratch);
-        }
-        // SAFETY: they were written before the threads began, and only read since.
-        let (order, starts) = unsafe { (&*self.order_in(workspace), &*self.starts_in(workspace)) };
-        for (expert, bounds) in starts.windows(2).enumerate() {
-            let group = &order[bounds[0] as usize..bounds[1] as usize];
-            let index = if expert + 2 == starts.len() {
-                Expert::None
-            } else {
-                Expert::Index(expert)
-            };
-            let column = |i: usize| group[i] as usize;
-            self.run_group::<R, N>(index, group.len(), column, tiles.clone(), workspace, &mut scratch);
-        }
-    }
-
-    /// Computes these tiles of rows for `count` columns that share weights.
-    fn run_group<const R: usize, const N: usize>(
+    /// Computes these rows of the columns at these places, which share weights.
+    pub fn run_group<const R: usize, const N: usize>(
         &self,
+        part: &Part<'_>,
         expert: Expert,
-        count: usize,
-        column: impl Fn(usize) -> usize,
-        tiles: Range<usize>,
+        rows: Range<usize>,
+        places: Range<usize>,
         workspace: &Workspace,
         scratch: &mut [[[f32; R]; N]; 2],
     ) {
-        for first in (0..count).step_by(N) {
-            let last = count.min(first + N);
-            let mut columns = self.columns::<N>((first..last).map(&column), workspace);
-            columns.panel = self.panels && (self.ids.is_none() || columns.count >= LEAST_IN_PANEL);
-            let mut before = 0;
-            for part in self.leading_parts() {
-                let own = tiles.start.max(before)..tiles.end.min(before + self.tiles(part));
-                for tile in own {
-                    let start = (tile - before) * R;
-                    let rows = start..part.rows().min(start + R);
-                    self.run_tile(part, expert, rows, &columns, scratch);
-                }
-                before += self.tiles(part);
+        for first in places.clone().step_by(N) {
+            let columns = self.columns::<N>(first..places.end.min(first + N), workspace);
+            for start in rows.clone().step_by(R) {
+                self.run_tile(part, expert, start..rows.end.min(start + R), &columns, scratch);
             }
         }
     }
 
-    fn columns<const N: usize>(&self, numbers: impl Iterator<Item = usize>, workspace: &Workspace) -> Columns<N> {
+    fn columns<const N: usize>(&self, places: Range<usize>, workspace: &Workspace) -> Columns<N> {
         let mut columns = Columns {
             count: 0,
-            panel: false,
             plain: [std::ptr::null(); N],
             blocks: [std::ptr::null(); N],
             supers: [std::ptr::null(); N],
             places: [[0; 3]; N],
         };
-        // Experts may share one row of x a token.
-        let shared = self.output.rows() / self.x.rows();
-        for number in numbers {
-            let (i, row) = (columns.count, number / shared);
+        for place in places {
+            let number = self.column(place, workspace);
+            let (i, row) = (columns.count, self.x_row(number));
             columns.plain[i] = self.x.row_ptr(self.x.row_index(row));
             let layout = &self.layout;
             if layout.blocks > 0 {
@@ -243,8 +252,7 @@ fn multiply<const R: usize, const N: usize>(
 ) {
     let index = match expert {
         Expert::Index(index) => {
-            let kernel = part.panel.filter(|_| columns.panel).unwrap_or(part.kernel);
-            call(&kernel, part, index, rows.clone(), columns, tile);
+            call(&part.kernel, part, index, rows.clone(), columns, tile);
             index
         }
         Expert::None => {

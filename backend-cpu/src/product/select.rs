@@ -2,8 +2,6 @@
 
 use backend_api::types::Type;
 
-#[cfg(target_arch = "x86_64")]
-use super::panel;
 use super::{blocks::*, columns, exact, integer, kernel::*, lanes, supers};
 use crate::kernel_set::{KernelSet, Kernels};
 
@@ -14,12 +12,10 @@ pub(super) enum Way {
     Exact = 0,
     /// In integers, over quantized columns.
     Integer = 1,
-    /// The same for many columns at once.
-    Panel = 2,
 }
 
 /// The names of the sets in counters.
-pub(super) const SETS: [&str; 4] = ["scalar", "avx2", "avx512", "avx512vnni"];
+pub(super) const SETS: [&str; 6] = ["scalar", "avx2", "avx512", "avx512vnni", "amx", "amx-emulated"];
 
 /// Calls a generic function with the block type of 32 values that a [`Type`] names.
 macro_rules! for_small_blocks {
@@ -55,9 +51,11 @@ macro_rules! for_supers {
 /// The same for all of them.
 macro_rules! for_blocks {
     ($ty:expr, $make:ident) => {
-        for_small_blocks!($ty, $make).or_else(|| for_supers!($ty, $make))
+        crate::product::select::for_small_blocks!($ty, $make)
+            .or_else(|| crate::product::select::for_supers!($ty, $make))
     };
 }
+pub(super) use {for_blocks, for_small_blocks, for_supers};
 
 /// Instantiates the integer kernels for an instruction set. The wrappers enable its features; all else is inlined into
 /// them.
@@ -161,48 +159,6 @@ integer_kernels!(
     target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
 );
 
-/// As above, for the kernels of many columns, of which so many with so many times 16 rows are in registers.
-macro_rules! panel_kernels {
-    ($module:ident, $lanes:ty, $columns:literal, $halves:literal, $feature:meta) => {
-        mod $module {
-            use super::*;
-
-            #[$feature]
-            unsafe fn product<W: Blocks>(weights: &Weights, columns: &[*const u8], tile: &mut [f32], stride: usize) {
-                // SAFETY: the caller's promise, and the features are enabled.
-                unsafe { panel::product::<$lanes, W, $columns, $halves>(weights, columns, tile, stride) }
-            }
-
-            fn of<W: Blocks>() -> Product {
-                product::<W>
-            }
-
-            pub(super) fn kernel(ty: Type) -> Option<Product> {
-                for_blocks!(ty, of)
-            }
-        }
-    };
-}
-
-#[cfg(target_arch = "x86_64")]
-panel_kernels!(panel_avx2, lanes::Avx2, 2, 1, target_feature(enable = "avx2,fma,f16c"));
-#[cfg(target_arch = "x86_64")]
-panel_kernels!(
-    panel_avx512,
-    lanes::Avx512<false>,
-    4,
-    2,
-    target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")
-);
-#[cfg(target_arch = "x86_64")]
-panel_kernels!(
-    panel_avx512vnni,
-    lanes::Avx512<true>,
-    4,
-    2,
-    target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
-);
-
 type Choice = fn(Type) -> Option<Product>;
 
 /// The kernels that a device uses.
@@ -210,7 +166,6 @@ type Choice = fn(Type) -> Option<Product>;
 pub(super) struct Selected {
     exact: (Choice, usize),
     integer: (Choice, usize),
-    panel: (Choice, usize),
     quantize: unsafe fn(&[f32], *mut u8),
     quantize_supers: unsafe fn(&[f32], *mut u8),
 }
@@ -219,21 +174,19 @@ impl Selected {
     const SCALAR: Selected = Selected {
         exact: (exact_scalar::kernel, 0),
         integer: (scalar::kernel, 0),
-        panel: (|_| None, 0),
         quantize: scalar::quantize,
         quantize_supers: scalar::quantize_supers,
     };
 
     /// The kernel for weights of this type; none where they are no weights, or where there is none of this way.
     pub fn kernel(&self, ty: Type, way: Way) -> Option<Kernel> {
-        let ((choice, set), rows) = match way {
-            Way::Exact => (self.exact, TILE_ROWS),
-            Way::Integer => (self.integer, TILE_ROWS),
-            Way::Panel => (self.panel, PANEL_ROWS),
+        let (choice, set) = match way {
+            Way::Exact => self.exact,
+            Way::Integer => self.integer,
         };
         Some(Kernel {
             product: choice(ty)?,
-            rows,
+            rows: TILE_ROWS,
             set,
             takes: takes(ty, way),
         })
@@ -263,7 +216,7 @@ pub(super) fn takes(ty: Type, way: Way) -> Takes {
     match way {
         Way::Exact => Takes::Plain,
         Way::Integer if ty.block_values() == 256 => Takes::Supers,
-        Way::Integer | Way::Panel => Takes::Blocks,
+        Way::Integer => Takes::Blocks,
     }
 }
 
@@ -273,7 +226,6 @@ pub(super) fn select(kernels: Kernels) -> Selected {
     let avx512 = Selected {
         exact: (exact_avx512::kernel, 2),
         integer: (avx512::kernel, 2),
-        panel: (panel_avx512::kernel, 2),
         quantize: avx512::quantize,
         quantize_supers: avx512::quantize_supers,
     };
@@ -282,14 +234,12 @@ pub(super) fn select(kernels: Kernels) -> Selected {
         (KernelSet::Avx2, _) => Selected {
             exact: (exact_avx2::kernel, 1),
             integer: (avx2::kernel, 1),
-            panel: (panel_avx2::kernel, 1),
             quantize: avx2::quantize,
             quantize_supers: avx2::quantize_supers,
         },
         (KernelSet::Avx512, false) => avx512,
         (KernelSet::Avx512, true) => Selected {
             integer: (avx512vnni::kernel, 3),
-            panel: (panel_avx512vnni::kernel, 3),
             quantize: avx512vnni::quantize,
             quantize_supers: avx512vnni::quantize_supers,
             ..avx512

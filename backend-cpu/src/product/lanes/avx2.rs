@@ -309,6 +309,34 @@ impl Lanes for Avx2 {
 #[allow(unsafe_op_in_unsafe_fn)]
 impl PanelLanes for Avx2 {
     #[inline(always)]
+    fn prefetch_soon(from: *const u8, bytes: usize) {
+        for line in (0..bytes).step_by(64) {
+            // SAFETY: a prefetch takes any address, and every x86-64 processor has it.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(line).cast()) };
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn shifted(a: i32, count: u32) -> [__m256i; 2] {
+        [_mm256_sll_epi32(_mm256_set1_epi32(a), _mm_cvtsi32_si128(count as i32)); 2]
+    }
+
+    #[inline(always)]
+    unsafe fn no_shorts() -> [__m256i; 2] {
+        [_mm256_setzero_si256(); 2]
+    }
+
+    #[inline(always)]
+    unsafe fn add_shorts(a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
+        both!(_mm256_add_epi16(a, b))
+    }
+
+    #[inline(always)]
+    unsafe fn add_pairs(sums: [__m256i; 2], pairs: [__m256i; 2]) -> [__m256i; 2] {
+        Self::add_products(sums, pairs, [_mm256_set1_epi16(1); 2])
+    }
+
+    #[inline(always)]
     unsafe fn load64(from: *const u8) -> [__m256i; 2] {
         both!(_mm256_load_si256([from.cast(), from.add(32).cast()]))
     }
@@ -325,6 +353,6 @@ impl PanelLanes for Avx2 {
         } else {
             Self::pairs_unsigned(w, x)
         };
-        Self::add_products(sums, pairs, [_mm256_set1_epi16(1); 2])
+        Self::add_pairs(sums, pairs)
     }
 }

@@ -271,6 +271,35 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
 #[allow(unsafe_op_in_unsafe_fn)]
 impl<const VNNI: bool> PanelLanes for Avx512<VNNI> {
     const WHOLE_BYTES: bool = VNNI;
+    const PAIRS: bool = !VNNI;
+
+    #[inline(always)]
+    fn prefetch_soon(from: *const u8, bytes: usize) {
+        for line in (0..bytes).step_by(64) {
+            // SAFETY: a prefetch takes any address, and every x86-64 processor has it.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(line).cast()) };
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn shifted(a: i32, count: u32) -> __m512i {
+        _mm512_sll_epi32(_mm512_set1_epi32(a), _mm_cvtsi32_si128(count as i32))
+    }
+
+    #[inline(always)]
+    unsafe fn no_shorts() -> __m512i {
+        _mm512_setzero_si512()
+    }
+
+    #[inline(always)]
+    unsafe fn add_shorts(a: __m512i, b: __m512i) -> __m512i {
+        _mm512_add_epi16(a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn add_pairs(sums: __m512i, pairs: __m512i) -> __m512i {
+        Self::add_products(sums, pairs, _mm512_set1_epi16(1))
+    }
 
     #[inline(always)]
     unsafe fn load64(from: *const u8) -> __m512i {
@@ -288,7 +317,7 @@ impl<const VNNI: bool> PanelLanes for Avx512<VNNI> {
         if VNNI {
             _mm512_dpbusd_epi32(sums, w, x)
         } else {
-            Self::add_products(sums, Self::pairs_unsigned(w, x), _mm512_set1_epi16(1))
+            Self::add_pairs(sums, Self::pairs_unsigned(w, x))
         }
     }
 
