@@ -201,6 +201,23 @@ pub(super) trait Blocks {
 
     /// The scales of a block.
     unsafe fn head<L: Lanes>(block: *const u8) -> Self::Head;
+    /// The bits of a block's scale and minimum, where these are its only ones.
+    unsafe fn bits(_block: *const u8) -> [u16; 2] {
+        [0; 2]
+    }
+    /// The bits of scales as [`Blocks::of_bits`] takes them.
+    fn scale_bits(_bits: &mut [u16; 32]) {}
+    /// Scales and minima of such bits, 16 of each.
+    unsafe fn of_bits<L: Lanes>(_scales: *const u8, _minima: *const u8) -> [L::Floats; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { [L::zero(); 2] }
+    }
+    /// The offset of a block's 16 bytes of nibbles, the low ones first, where these alone make its codes.
+    const NIBBLES: Option<usize> = None;
+    /// The codes of nibbles.
+    unsafe fn of_nibbles<L: Lanes>(nibbles: L::Bytes) -> L::Bytes {
+        nibbles
+    }
     /// The codes of values 32·sub to 32·sub + 31 of a block of each row.
     unsafe fn codes<L: Lanes>(blocks: Rows, sub: usize) -> L::Bytes;
 }

@@ -13,7 +13,7 @@ type Scratch = [[f32; CHUNK]; 2];
 
 /// Weights that decode to f32.
 pub(super) trait Decode {
-    /// Bytes of a value, on average.
+    /// Bytes of a value, rounded up.
     const BYTES: usize;
 
     /// Where `count` ≤ [`CHUNK`] values of each row from `first`, a multiple of it, lie as f32: in the rows themselves,

@@ -133,9 +133,7 @@ pub(super) trait PanelLanes: Lanes {
     /// widen.
     const PAIRS: bool = true;
 
-    /// Asks for `bytes` bytes, which need not be readable, in the second cache.
-    fn prefetch_soon(from: *const u8, bytes: usize);
-    /// `a` in every lane, shifted left by `count`.
+    /// `a` in every lane, shifted right by `count`.
     unsafe fn shifted(a: i32, count: u32) -> Self::Ints;
     /// Two rows of 16 zeros.
     unsafe fn no_shorts() -> Self::Shorts;
@@ -149,6 +147,9 @@ pub(super) trait PanelLanes: Lanes {
     unsafe fn four(codes: i32) -> Self::Bytes;
     /// sums + w·x over the four codes of each lane, for w from 0, or with `signed` from −128, and x from −127 to 127.
     unsafe fn add_dots(sums: Self::Ints, w: Self::Bytes, x: Self::Bytes, signed: bool) -> Self::Ints;
+
+    /// 16 bytes of each of 16 rows, as four vectors with one dword of each row.
+    unsafe fn turned16(rows: &[*const u8; 16]) -> [Self::Bytes; 4];
 
     /// Eight vectors, each with eight dwords of one row and eight of another, as eight with one dword of each row: the first
     /// rows' eight, then the second rows'.

@@ -15,7 +15,7 @@ mod kernels;
 pub(super) mod packing;
 mod unpack;
 
-use super::kernel::Weights;
+use super::{kernel::Weights, lanes::Lanes};
 pub(super) use kernels::{Panels, panels};
 use packing::{Packing, RECORD};
 
@@ -71,6 +71,47 @@ pub(super) struct Kernel {
     pub set: &'static str,
 }
 
+/// Where products go.
+#[derive(Clone, Copy)]
+struct Target {
+    /// The first column's sum with the first row that is unpacked.
+    sums: *mut f32,
+    /// Whether nothing is in the sums yet.
+    fresh: bool,
+}
+
+impl Target {
+    /// The same of another column.
+    #[inline(always)]
+    fn column(self, column: usize) -> Target {
+        let sums = self.sums.wrapping_add(column * BLOCK_ROWS);
+        Target { sums, ..self }
+    }
+}
+
+/// What is unpacked next, asked for bit by bit while columns are multiplied.
+struct Ahead {
+    next: *const u8,
+    stride: usize,
+    rows: usize,
+    /// Bytes of a row.
+    bytes: usize,
+}
+
+impl Ahead {
+    /// Asks for the next rows, as many as come to each of `parts`. What is asked for need not be there.
+    #[inline(always)]
+    fn ask<L: Lanes>(&mut self, parts: usize) {
+        for _ in 0..ROWS.div_ceil(parts).min(self.rows) {
+            for line in (0..self.bytes + 63).step_by(64) {
+                L::prefetch(self.next.wrapping_add(line));
+            }
+            self.next = self.next.wrapping_add(self.stride);
+            self.rows -= 1;
+        }
+    }
+}
+
 /// A way to multiply a chunk.
 ///
 /// # Safety
@@ -78,6 +119,8 @@ pub(super) struct Kernel {
 trait Method {
     /// Values that are unpacked at a time.
     const VALUES: usize;
+    /// Bytes of as many values of a row.
+    const BYTES: usize;
     /// How columns are packed.
     const PACKING: Packing;
 
@@ -85,9 +128,8 @@ trait Method {
     unsafe fn start() -> Self;
     /// Unpacks `count` ≤ VALUES values from `first`, a multiple of VALUES, of the 32 rows from `row` on.
     unsafe fn unpack(&mut self, weights: &Weights, row: usize, first: usize, count: usize);
-    /// Adds the products of what is unpacked with the columns' chunk number `chunk` to the sums, whose first row is that which
-    /// was unpacked first; or, with `fresh`, writes them.
-    unsafe fn multiply(&mut self, columns: &Columns, chunk: usize, count: usize, sums: *mut f32, fresh: bool);
+    /// Adds the products of what is unpacked with the columns' chunk number `chunk` to the sums.
+    unsafe fn multiply(&mut self, columns: &Columns, chunk: usize, count: usize, sums: Target, ahead: Ahead);
     /// Gives back what the thread holds.
     unsafe fn end(self);
 }
@@ -114,9 +156,32 @@ unsafe fn product<M: Method>(weights: &Weights, columns: &Columns, sums: *mut Su
             let chunk = first / M::PACKING.values();
             for row in (0..weights.rows).step_by(ROWS) {
                 method.unpack(weights, row, first, count);
-                method.multiply(columns, chunk, count, sums.cast::<f32>().add(row), first == 0);
+                let target = Target {
+                    sums: sums.cast::<f32>().add(row),
+                    fresh: first == 0,
+                };
+                method.multiply(columns, chunk, count, target, ahead::<M>(weights, row, first));
             }
         }
         method.end();
+    }
+}
+
+/// What comes after the chunk from `first` of the 32 rows from `row` on: the block's next rows, or the first ones' next chunk.
+#[inline(always)]
+fn ahead<M: Method>(weights: &Weights, row: usize, first: usize) -> Ahead {
+    let (row, first) = if row + ROWS < weights.rows {
+        (row + ROWS, first)
+    } else {
+        (0, first + M::VALUES)
+    };
+    let left = weights.values.saturating_sub(first);
+    Ahead {
+        next: weights
+            .start
+            .wrapping_add(row * weights.stride + first / M::VALUES * M::BYTES),
+        stride: weights.stride,
+        rows: if left == 0 { 0 } else { ROWS.min(weights.rows - row) },
+        bytes: M::BYTES * left.min(M::VALUES) / M::VALUES,
     }
 }

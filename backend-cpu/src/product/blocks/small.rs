@@ -10,7 +10,19 @@ use crate::product::lanes::{Lanes, Rows, at};
 
 /// Declares a type of 32 values with one head.
 macro_rules! block {
-    ($name:ident, $bytes:literal, $coding:ty, $lanes:ident, head($block:ident) $head:expr, codes($rows:ident) $codes:expr) => {
+    ($name:ident, $bytes:literal, $coding:ty, $lanes:ident, $numbers:ident, nibbles($at:literal, $nibbles:ident) $codes:expr) => {
+        block!(
+            $name, $bytes, $coding, $lanes, $numbers,
+            codes(rows) Self::of_nibbles::<$lanes>($lanes::nibbles16(at(rows, $at)));
+            const NIBBLES: Option<usize> = Some($at);
+
+            #[inline(always)]
+            unsafe fn of_nibbles<$lanes: Lanes>($nibbles: $lanes::Bytes) -> $lanes::Bytes {
+                $codes
+            }
+        );
+    };
+    ($name:ident, $bytes:literal, $coding:ty, $lanes:ident, $numbers:ident, codes($rows:ident) $codes:expr $(; $($more:tt)*)?) => {
         #[doc = concat!("See [`backend_api::types::Type::", stringify!($name), "`].")]
         pub(in crate::product) struct $name;
 
@@ -21,36 +33,117 @@ macro_rules! block {
             type Head = Head<1>;
 
             #[inline(always)]
-            unsafe fn head<$lanes: Lanes>($block: *const u8) -> Head<1> {
-                $head
+            unsafe fn head<$lanes: Lanes>(block: *const u8) -> Head<1> {
+                $numbers::head::<$lanes>(block)
+            }
+
+            #[inline(always)]
+            unsafe fn bits(block: *const u8) -> [u16; 2] {
+                $numbers::bits(block)
+            }
+
+            #[inline(always)]
+            fn scale_bits(bits: &mut [u16; 32]) {
+                $numbers::scale_bits(bits);
+            }
+
+            #[inline(always)]
+            unsafe fn of_bits<$lanes: Lanes>(scales: *const u8, minima: *const u8) -> [$lanes::Floats; 2] {
+                $numbers::of_bits::<$lanes>(scales, minima)
             }
 
             #[inline(always)]
             unsafe fn codes<$lanes: Lanes>($rows: Rows, _: usize) -> $lanes::Bytes {
                 $codes
             }
+
+            $($($more)*)?
         }
     };
 }
 
-block!(Q8_0, 34, Signed, L, head(b) scale::<L>(b), codes(r) L::load32(at(r, 2)));
-block!(Q4_0, 18, Shifted<8>, L, head(b) scale::<L>(b), codes(r) L::nibbles16(at(r, 2)));
-block!(Q4_1, 20, Unsigned, L, head(b) scale_and_min::<L>(b), codes(r) L::nibbles16(at(r, 4)));
-block!(Q5_0, 22, Shifted<16>, L, head(b) scale::<L>(b), codes(r) five_bits::<L>(at(r, 2)));
-block!(Q5_1, 24, Unsigned, L, head(b) scale_and_min::<L>(b), codes(r) five_bits::<L>(at(r, 4)));
-block!(IQ4_NL, 18, Signed, L, head(b) scale::<L>(b), codes(r) L::lookup(&IQ4_VALUES, L::nibbles16(at(r, 2))));
-block!(MXFP4, 17, Signed, L, head(b) Head::scales([half_e8m0(*b)]), codes(r) L::lookup(&MXFP4_DOUBLED, L::nibbles16(at(r, 1))));
+block!(Q8_0, 34, Signed, L, scale, codes(r) L::load32(at(r, 2)));
+block!(Q4_0, 18, Shifted<8>, L, scale, nibbles(2, n) n);
+block!(Q4_1, 20, Unsigned, L, scale_and_min, nibbles(4, n) n);
+block!(Q5_0, 22, Shifted<16>, L, scale, codes(r) five_bits::<L>(at(r, 2)));
+block!(Q5_1, 24, Unsigned, L, scale_and_min, codes(r) five_bits::<L>(at(r, 4)));
+block!(IQ4_NL, 18, Signed, L, scale, nibbles(2, n) L::lookup(&IQ4_VALUES, n));
+block!(MXFP4, 17, Signed, L, exponent, nibbles(1, n) L::lookup(&MXFP4_DOUBLED, n));
 
-#[inline(always)]
-unsafe fn scale<L: Lanes>(block: *const u8) -> Head<1> {
-    Head::scales([f16::<L>(block)])
+/// A scale in f16.
+mod scale {
+    use super::*;
+
+    #[inline(always)]
+    pub unsafe fn head<L: Lanes>(block: *const u8) -> Head<1> {
+        Head::scales([f16::<L>(block)])
+    }
+
+    #[inline(always)]
+    pub unsafe fn bits(block: *const u8) -> [u16; 2] {
+        [block.cast::<u16>().read_unaligned(), 0]
+    }
+
+    pub fn scale_bits(_: &mut [u16; 32]) {}
+
+    #[inline(always)]
+    pub unsafe fn of_bits<L: Lanes>(scales: *const u8, _: *const u8) -> [L::Floats; 2] {
+        [L::load_f16(scales), L::zero()]
+    }
 }
 
-#[inline(always)]
-unsafe fn scale_and_min<L: Lanes>(block: *const u8) -> Head<1> {
-    Head {
-        scale: [f16::<L>(block)],
-        min: [-f16::<L>(block.add(2))],
+/// A scale and a minimum in f16, which the file adds.
+mod scale_and_min {
+    use super::*;
+
+    #[inline(always)]
+    pub unsafe fn head<L: Lanes>(block: *const u8) -> Head<1> {
+        Head {
+            scale: [f16::<L>(block)],
+            min: [-f16::<L>(block.add(2))],
+        }
+    }
+
+    #[inline(always)]
+    pub unsafe fn bits(block: *const u8) -> [u16; 2] {
+        block.cast::<[u16; 2]>().read_unaligned()
+    }
+
+    pub fn scale_bits(_: &mut [u16; 32]) {}
+
+    #[inline(always)]
+    pub unsafe fn of_bits<L: Lanes>(scales: *const u8, minima: *const u8) -> [L::Floats; 2] {
+        [L::load_f16(scales), L::mul(L::load_f16(minima), L::splat(-1.0))]
+    }
+}
+
+/// A scale that is a power of two; half of it, since the codes are doubled.
+mod exponent {
+    use super::*;
+
+    #[inline(always)]
+    pub unsafe fn head<L: Lanes>(block: *const u8) -> Head<1> {
+        Head::scales([half_e8m0(*block)])
+    }
+
+    #[inline(always)]
+    pub unsafe fn bits(block: *const u8) -> [u16; 2] {
+        [(*block).into(), 0]
+    }
+
+    /// A bf16 has room for it: see [`half_e8m0`].
+    #[inline(always)]
+    pub fn scale_bits(bits: &mut [u16; 32]) {
+        for bits in bits {
+            let normal = bits.wrapping_sub(1) << 7;
+            let small = if *bits == 0 { 0x20 } else { 0x40 };
+            *bits = if *bits < 2 { small } else { normal };
+        }
+    }
+
+    #[inline(always)]
+    pub unsafe fn of_bits<L: Lanes>(scales: *const u8, _: *const u8) -> [L::Floats; 2] {
+        [L::load_bf16(scales), L::zero()]
     }
 }
 

@@ -309,16 +309,8 @@ impl Lanes for Avx2 {
 #[allow(unsafe_op_in_unsafe_fn)]
 impl PanelLanes for Avx2 {
     #[inline(always)]
-    fn prefetch_soon(from: *const u8, bytes: usize) {
-        for line in (0..bytes).step_by(64) {
-            // SAFETY: a prefetch takes any address, and every x86-64 processor has it.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(line).cast()) };
-        }
-    }
-
-    #[inline(always)]
     unsafe fn shifted(a: i32, count: u32) -> [__m256i; 2] {
-        [_mm256_sll_epi32(_mm256_set1_epi32(a), _mm_cvtsi32_si128(count as i32)); 2]
+        [_mm256_sra_epi32(_mm256_set1_epi32(a), _mm_cvtsi32_si128(count as i32)); 2]
     }
 
     #[inline(always)]
@@ -334,6 +326,27 @@ impl PanelLanes for Avx2 {
     #[inline(always)]
     unsafe fn add_pairs(sums: [__m256i; 2], pairs: [__m256i; 2]) -> [__m256i; 2] {
         Self::add_products(sums, pairs, [_mm256_set1_epi16(1); 2])
+    }
+
+    #[inline(always)]
+    unsafe fn turned16(rows: &[*const u8; 16]) -> [[__m256i; 2]; 4] {
+        let mut v = [[_mm256_setzero_si256(); 2]; 4];
+        for (i, v) in v.iter_mut().enumerate() {
+            for (half, v) in v.iter_mut().enumerate() {
+                let [low, high] = [rows[8 * half + i], rows[8 * half + 4 + i]];
+                *v = _mm256_loadu2_m128i(high.cast(), low.cast());
+            }
+        }
+        let a = both!(_mm256_unpacklo_epi32(v[0], v[1]));
+        let b = both!(_mm256_unpackhi_epi32(v[0], v[1]));
+        let c = both!(_mm256_unpacklo_epi32(v[2], v[3]));
+        let d = both!(_mm256_unpackhi_epi32(v[2], v[3]));
+        [
+            both!(_mm256_unpacklo_epi64(a, c)),
+            both!(_mm256_unpackhi_epi64(a, c)),
+            both!(_mm256_unpacklo_epi64(b, d)),
+            both!(_mm256_unpackhi_epi64(b, d)),
+        ]
     }
 
     #[inline(always)]

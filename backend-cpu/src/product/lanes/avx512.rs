@@ -274,16 +274,8 @@ impl<const VNNI: bool> PanelLanes for Avx512<VNNI> {
     const PAIRS: bool = !VNNI;
 
     #[inline(always)]
-    fn prefetch_soon(from: *const u8, bytes: usize) {
-        for line in (0..bytes).step_by(64) {
-            // SAFETY: a prefetch takes any address, and every x86-64 processor has it.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(line).cast()) };
-        }
-    }
-
-    #[inline(always)]
     unsafe fn shifted(a: i32, count: u32) -> __m512i {
-        _mm512_sll_epi32(_mm512_set1_epi32(a), _mm_cvtsi32_si128(count as i32))
+        _mm512_sra_epi32(_mm512_set1_epi32(a), _mm_cvtsi32_si128(count as i32))
     }
 
     #[inline(always)]
@@ -319,6 +311,25 @@ impl<const VNNI: bool> PanelLanes for Avx512<VNNI> {
         } else {
             Self::add_pairs(sums, Self::pairs_unsigned(w, x))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn turned16(rows: &[*const u8; 16]) -> [__m512i; 4] {
+        let mut v = [_mm512_setzero_si512(); 4];
+        for (i, v) in v.iter_mut().enumerate() {
+            let low = _mm512_castsi128_si512(_mm_loadu_si128(rows[i].cast()));
+            let low = _mm512_inserti32x4::<1>(low, _mm_loadu_si128(rows[4 + i].cast()));
+            let low = _mm512_inserti32x4::<2>(low, _mm_loadu_si128(rows[8 + i].cast()));
+            *v = _mm512_inserti32x4::<3>(low, _mm_loadu_si128(rows[12 + i].cast()));
+        }
+        let [a, b] = [_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1])];
+        let [c, d] = [_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3])];
+        [
+            _mm512_unpacklo_epi64(a, c),
+            _mm512_unpackhi_epi64(a, c),
+            _mm512_unpacklo_epi64(b, d),
+            _mm512_unpackhi_epi64(b, d),
+        ]
     }
 
     /// The bits of a vector's number change places with those of a dword's.

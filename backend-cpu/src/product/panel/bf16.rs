@@ -8,7 +8,7 @@
 use std::marker::PhantomData;
 
 use super::{
-    BLOCK_ROWS, Columns, HALVES, Method,
+    Ahead, BLOCK_ROWS, Columns, HALVES, Method, Target,
     amx::Tiles,
     packing::{Packing, RECORD, rounded},
     unpack::{Codes, Form},
@@ -41,6 +41,7 @@ pub(super) struct Halves<L, W, T> {
 #[allow(unsafe_op_in_unsafe_fn)] // the safety of every function here is that of `Method`
 impl<L: PanelLanes, W: Blocks, T: Tiles> Method for Halves<L, W, T> {
     const VALUES: usize = RECORDS * CHUNK;
+    const BYTES: usize = Self::VALUES / W::VALUES * W::BYTES;
     const PACKING: Packing = Packing::Halves;
 
     #[inline(always)]
@@ -73,13 +74,15 @@ impl<L: PanelLanes, W: Blocks, T: Tiles> Method for Halves<L, W, T> {
     }
 
     #[inline(always)]
-    unsafe fn multiply(&mut self, columns: &Columns, chunk: usize, count: usize, sums: *mut f32, fresh: bool) {
+    unsafe fn multiply(&mut self, columns: &Columns, chunk: usize, count: usize, target: Target, mut ahead: Ahead) {
+        let parts = columns.count.div_ceil(2 * SIDE);
         for column in (0..columns.count).step_by(2 * SIDE) {
-            let sums = sums.add(column * BLOCK_ROWS);
+            let target = target.column(column);
+            ahead.ask::<L>(parts);
             if columns.count - column > SIDE {
-                self.add::<true>(columns, chunk, column, count, sums, fresh);
+                self.add::<true>(columns, chunk, column, count, target);
             } else {
-                self.add::<false>(columns, chunk, column, count, sums, fresh);
+                self.add::<false>(columns, chunk, column, count, target);
             }
         }
     }
@@ -100,14 +103,14 @@ impl<L: PanelLanes, W: Blocks, T: Tiles> Halves<L, W, T> {
         chunk: usize,
         column: usize,
         count: usize,
-        sums: *mut f32,
-        fresh: bool,
+        target: Target,
     ) {
+        let sums = target.sums;
         let tiles = &mut self.tiles;
         let stride = 4 * BLOCK_ROWS;
         let to: [*mut u8; 2] = [sums.cast(), sums.add(SIDE * BLOCK_ROWS).cast()];
         let right = 4 * SIDE;
-        if fresh {
+        if target.fresh {
             tiles.zero::<0>();
             tiles.zero::<1>();
             if BOTH {

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use super::{
-    BLOCK_ROWS, Columns, HALVES, Method, ROWS,
+    Ahead, BLOCK_ROWS, Columns, HALVES, Method, ROWS, Target,
     packing::{Packing, RECORD},
     unpack::{Codes, Form, pair, turn},
 };
@@ -23,6 +23,8 @@ pub(super) struct Values([[[f32; 16]; HALVES]; VALUES]);
 
 /// Weights that unpack to [`Values`].
 pub(super) trait Unpack {
+    /// Bytes of [`VALUES`] values.
+    const BYTES: usize;
     /// What it needs meanwhile.
     type Scratch;
     const EMPTY: Self::Scratch;
@@ -45,6 +47,7 @@ pub(super) trait Unpack {
 pub(super) struct Plain<W>(PhantomData<W>);
 
 impl<W: exact::Decode> Unpack for Plain<W> {
+    const BYTES: usize = VALUES * W::BYTES;
     type Scratch = [[f32; CHUNK]; 2];
     const EMPTY: Self::Scratch = [[0.0; CHUNK]; 2];
 
@@ -59,9 +62,6 @@ impl<W: exact::Decode> Unpack for Plain<W> {
     ) {
         let mut staged = [[[0u8; 64]; ROWS / 2]; VALUES / 8];
         for number in 0..ROWS / 2 {
-            for row in pair(weights, row, number) {
-                L::prefetch_soon(row.wrapping_add((first + count) * W::BYTES), count * W::BYTES);
-            }
             // SAFETY: the caller's promise: the values lie in the rows.
             let rows = unsafe { W::decode::<L>(pair(weights, row, number), first, count, scratch) };
             for (r, row) in rows.into_iter().enumerate() {
@@ -91,6 +91,7 @@ impl<W: exact::Decode> Unpack for Plain<W> {
 pub(super) struct Unpacked<W>(PhantomData<W>);
 
 impl<W: Blocks> Unpack for Unpacked<W> {
+    const BYTES: usize = VALUES * W::BYTES / W::VALUES;
     type Scratch = Codes;
     const EMPTY: Codes = Codes::EMPTY;
 
@@ -126,6 +127,7 @@ pub(super) struct Floats<L, U: Unpack, const N: usize, const F: usize, const H: 
 #[allow(unsafe_op_in_unsafe_fn)] // the safety of every function here is that of `Method`
 impl<L: PanelLanes, U: Unpack, const N: usize, const F: usize, const H: usize> Method for Floats<L, U, N, F, H> {
     const VALUES: usize = VALUES;
+    const BYTES: usize = U::BYTES;
     const PACKING: Packing = Packing::Floats;
 
     #[inline(always)]
@@ -144,18 +146,20 @@ impl<L: PanelLanes, U: Unpack, const N: usize, const F: usize, const H: usize> M
     }
 
     #[inline(always)]
-    unsafe fn multiply(&mut self, columns: &Columns, chunk: usize, count: usize, sums: *mut f32, fresh: bool) {
+    unsafe fn multiply(&mut self, columns: &Columns, chunk: usize, count: usize, target: Target, mut ahead: Ahead) {
+        let parts = columns.count.div_ceil(N);
         // what is unpacked, and columns, have zeros there
         let count = count.next_multiple_of(8);
         let mut column = 0;
         while column < columns.count {
             let x = columns.record(chunk, column).cast();
-            let sums = sums.add(column * BLOCK_ROWS);
+            let target = target.column(column);
+            ahead.ask::<L>(parts);
             if columns.count - column > F {
-                add::<L, N, H>(&self.values, count, x, sums, fresh);
+                add::<L, N, H>(&self.values, count, x, target);
                 column += N;
             } else {
-                add::<L, F, H>(&self.values, count, x, sums, fresh);
+                add::<L, F, H>(&self.values, count, x, target);
                 column += F;
             }
         }
@@ -172,13 +176,12 @@ unsafe fn add<L: PanelLanes, const N: usize, const H: usize>(
     values: &Values,
     count: usize,
     x: *const f32,
-    sums: *mut f32,
-    fresh: bool,
+    target: Target,
 ) {
     for first in (0..HALVES).step_by(H) {
-        let to = sums.add(16 * first);
+        let to = target.sums.add(16 * first);
         let mut totals = [[L::zero(); H]; N];
-        if !fresh {
+        if !target.fresh {
             for c in 0..N {
                 for h in 0..H {
                     totals[c][h] = L::load(to.add(c * BLOCK_ROWS + 16 * h));

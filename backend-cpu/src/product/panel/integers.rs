@@ -3,9 +3,9 @@
 use std::marker::PhantomData;
 
 use super::{
-    BLOCK_ROWS, Columns, HALVES, Method,
+    Ahead, BLOCK_ROWS, Columns, HALVES, Method, Target,
     packing::{Packing, RECORD, Record},
-    unpack::{Codes, Form},
+    unpack::{Codes, Form, OFFSET},
 };
 use crate::product::{
     blocks::{Blocks, Coding, Groups},
@@ -22,6 +22,7 @@ pub(super) struct Integers<L, W, const N: usize, const F: usize, const H: usize>
 #[allow(unsafe_op_in_unsafe_fn)] // the safety of every function here is that of `Method`
 impl<L: PanelLanes, W: Blocks, const N: usize, const F: usize, const H: usize> Method for Integers<L, W, N, F, H> {
     const VALUES: usize = CHUNK;
+    const BYTES: usize = CHUNK / W::VALUES * W::BYTES;
     const PACKING: Packing = if W::VALUES == 256 {
         Packing::Supers
     } else {
@@ -43,16 +44,18 @@ impl<L: PanelLanes, W: Blocks, const N: usize, const F: usize, const H: usize> M
     }
 
     #[inline(always)]
-    unsafe fn multiply(&mut self, columns: &Columns, chunk: usize, count: usize, sums: *mut f32, fresh: bool) {
+    unsafe fn multiply(&mut self, columns: &Columns, chunk: usize, count: usize, target: Target, mut ahead: Ahead) {
+        let parts = columns.count.div_ceil(N);
         let mut column = 0;
         while column < columns.count {
             let records = columns.record(chunk, column);
-            let sums = sums.add(column * BLOCK_ROWS);
+            let target = target.column(column);
+            ahead.ask::<L>(parts);
             if columns.count - column > F {
-                add::<L, W, N, H>(&self.codes, count / 32, records, sums, fresh);
+                add::<L, W, N, H>(&self.codes, count / 32, records, target);
                 column += N;
             } else {
-                add::<L, W, F, H>(&self.codes, count / 32, records, sums, fresh);
+                add::<L, W, F, H>(&self.codes, count / 32, records, target);
                 column += F;
             }
         }
@@ -75,8 +78,7 @@ unsafe fn add<L: PanelLanes, W: Blocks, const N: usize, const H: usize>(
     codes: &Codes,
     blocks32: usize,
     records: *const u8,
-    sums: *mut f32,
-    fresh: bool,
+    target: Target,
 ) {
     for first in (0..HALVES).step_by(H) {
         let mut totals = [[L::zero(); H]; N];
@@ -85,8 +87,8 @@ unsafe fn add<L: PanelLanes, W: Blocks, const N: usize, const H: usize>(
         }
         for (c, totals) in totals.iter().enumerate() {
             for (h, &total) in totals.iter().enumerate() {
-                let to = sums.add(c * BLOCK_ROWS + 16 * (first + h));
-                let before = if fresh { L::zero() } else { L::load(to) };
+                let to = target.sums.add(c * BLOCK_ROWS + 16 * (first + h));
+                let before = if target.fresh { L::zero() } else { L::load(to) };
                 let scale = if W::VALUES == 256 {
                     L::splat((*record(records, c)).scales[0])
                 } else {
@@ -126,7 +128,7 @@ unsafe fn add_block<L: PanelLanes, W: Blocks, const N: usize, const H: usize>(
                 } else {
                     (*record).less[of]
                 };
-                *dots = [L::shifted(less, offset.trailing_zeros()); H];
+                *dots = [L::shifted(less, (OFFSET / offset).trailing_zeros()); H];
             }
         }
         let steps = 8 / groups;

@@ -3,6 +3,7 @@
 //! A column is a row of records, each of a chunk of its values; the records of a chunk lie side by side for all columns.
 //! Values beyond the last one are zeros.
 
+use super::unpack::OFFSET;
 use crate::product::columns::codes;
 
 /// Bytes of a record.
@@ -44,9 +45,9 @@ pub(super) struct Record {
     pub codes: [i8; 256],
     /// Of each 32 values; with one scale for all of them, that in each place.
     pub scales: [f32; 8],
-    /// Minus the sum of each 32 codes.
+    /// The sum of each 32 codes times −[`OFFSET`].
     pub less: [i32; 8],
-    /// Minus the sum of each 16 codes.
+    /// The sum of each 16 codes times −[`OFFSET`].
     pub half_less: [i32; 16],
     /// The sum of each 32 codes; times their scale, where they have their own.
     pub sums: [f32; 8],
@@ -91,15 +92,18 @@ impl Record {
 
     #[inline(always)]
     fn with_sums(mut self, scales: [f32; 8]) -> Record {
-        for (less, codes) in self.half_less.iter_mut().zip(self.codes.as_chunks::<16>().0) {
-            *less = -codes.iter().map(|&code| i32::from(code)).sum::<i32>();
-        }
         for (i, scale) in scales.into_iter().enumerate() {
-            let [a, b] = [self.half_less[2 * i], self.half_less[2 * i + 1]];
-            self.less[i] = a + b;
-            self.sums[i] = scale * -(a + b) as f32;
-            self.half_sums[2 * i] = scale * -a as f32;
-            self.half_sums[2 * i + 1] = scale * -b as f32;
+            let mut halves = [0; 2];
+            for (half, codes) in halves.iter_mut().zip(self.codes[32 * i..].as_chunks::<16>().0) {
+                *half = codes.iter().map(|&code| i32::from(code)).sum::<i32>();
+            }
+            let [a, b] = halves;
+            self.half_less[2 * i] = -i32::from(OFFSET) * a;
+            self.half_less[2 * i + 1] = -i32::from(OFFSET) * b;
+            self.less[i] = -i32::from(OFFSET) * (a + b);
+            self.sums[i] = scale * (a + b) as f32;
+            self.half_sums[2 * i] = scale * a as f32;
+            self.half_sums[2 * i + 1] = scale * b as f32;
         }
         self
     }
@@ -117,42 +121,46 @@ pub(super) fn rounded(x: f32) -> u32 {
 /// All records lie in memory that is aligned to 64 and belongs to the caller.
 #[inline(always)]
 pub(super) unsafe fn pack(packing: Packing, x: &[f32], to: *mut u8, stride: usize) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match packing {
-            Packing::Blocks => each(x, to, stride, Record::blocks),
-            Packing::Supers => each(x, to, stride, Record::supers),
-            Packing::Floats => each(x, to, stride, |x: &[f32; 128]| *x),
-            Packing::Halves => each(x, to, stride, halves),
-        }
+    // A function that is called as a value would not have the features of the set.
+    macro_rules! each {
+        ($record:path) => {{
+            let (whole, rest) = x.as_chunks();
+            for (i, x) in whole.iter().enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe { std::ptr::write(to.add(i * stride).cast(), $record(x)) };
+            }
+            if !rest.is_empty() {
+                let padded = padded(rest);
+                // SAFETY: as above.
+                unsafe { std::ptr::write(to.add(whole.len() * stride).cast(), $record(&padded)) };
+            }
+        }};
+    }
+    match packing {
+        Packing::Blocks => each!(Record::blocks),
+        Packing::Supers => each!(Record::supers),
+        Packing::Floats => each!(floats),
+        Packing::Halves => each!(halves),
     }
 }
 
 #[inline(always)]
-fn halves(x: &[f32; 256]) -> [u16; 256] {
-    let mut out = [0; 256];
+fn padded<const N: usize>(x: &[f32]) -> [f32; N] {
+    let mut padded = [0.0; N];
+    padded[..x.len()].copy_from_slice(x);
+    padded
+}
+
+#[inline(always)]
+fn floats(x: &[f32; RECORD / 4]) -> [f32; RECORD / 4] {
+    *x
+}
+
+#[inline(always)]
+fn halves(x: &[f32; RECORD / 2]) -> [u16; RECORD / 2] {
+    let mut out = [0; RECORD / 2];
     for (out, x) in out.iter_mut().zip(x) {
         *out = (rounded(*x) >> 16) as u16;
     }
     out
-}
-
-/// Writes a record of each `N` values.
-///
-/// # Safety
-/// As [`pack`].
-#[inline(always)]
-unsafe fn each<const N: usize, R>(x: &[f32], to: *mut u8, stride: usize, record: impl Fn(&[f32; N]) -> R) {
-    const { assert!(size_of::<R>() == RECORD) };
-    let (whole, rest) = x.as_chunks::<N>();
-    for (i, x) in whole.iter().enumerate() {
-        // SAFETY: the caller's promise.
-        unsafe { to.add(i * stride).cast::<R>().write(record(x)) };
-    }
-    if !rest.is_empty() {
-        let mut padded = [0.0; N];
-        padded[..rest.len()].copy_from_slice(rest);
-        // SAFETY: as above.
-        unsafe { to.add(whole.len() * stride).cast::<R>().write(record(&padded)) };
-    }
 }

@@ -23,22 +23,52 @@ pub(super) struct Codes {
 pub(super) enum Form {
     /// As the type has them: some are signed.
     Plain,
-    /// Unsigned.
+    /// Unsigned: [`OFFSET`] is to be taken off, or nothing.
     Unsigned,
-    /// Unsigned; the minima have their offset in them.
+    /// As [`Form::Unsigned`]; the minima have the offset in them.
     Values,
 }
+
+/// What makes codes unsigned that are not so by themselves.
+pub(super) const OFFSET: u8 = 128;
 
 impl Form {
     /// What is taken off codes; none where they are signed.
     #[inline(always)]
     pub const fn offset<W: Blocks>(self) -> Option<u8> {
         match (self, W::Codes::OFFSET) {
-            (Form::Plain, None) => None,
-            (_, None) => Some(128),
-            (_, offset) => offset,
+            (Form::Plain, offset) => offset,
+            (_, Some(0)) => Some(0),
+            _ => Some(OFFSET),
         }
     }
+}
+
+/// Codes in this form.
+///
+/// # Safety
+/// As [`PanelLanes`].
+#[inline(always)]
+unsafe fn ready<L: PanelLanes, W: Blocks>(codes: L::Bytes, form: Form) -> L::Bytes {
+    let more = form
+        .offset::<W>()
+        .unwrap_or(0)
+        .wrapping_sub(W::Codes::OFFSET.unwrap_or(0));
+    if more == 0 {
+        return codes;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { L::sub(codes, more.wrapping_neg()) }
+}
+
+/// `N` rows from `first` on. The last row stands in for those that there are not.
+#[inline(always)]
+fn all<const N: usize>(weights: &Weights, first: usize) -> [*const u8; N] {
+    let mut rows = [weights.start; N];
+    for (i, row) in rows.iter_mut().enumerate() {
+        *row = row.wrapping_add((first + i).min(weights.rows - 1) * weights.stride);
+    }
+    rows
 }
 
 /// Rows of `weights` that are unpacked together: number `pair` < 16 of the 32 from `first` on. The last row stands in for those
@@ -78,7 +108,6 @@ impl Codes {
     /// # Safety
     /// As [`super::Product`].
     #[inline(always)]
-    #[allow(clippy::needless_range_loop)] // a pair is more than its place in what is staged
     pub unsafe fn unpack<L: PanelLanes, W: Blocks>(
         &mut self,
         weights: &Weights,
@@ -87,38 +116,138 @@ impl Codes {
         count: usize,
         form: Form,
     ) {
+        let (first, blocks) = (first / W::VALUES, count / W::VALUES);
+        // SAFETY: the caller's promise.
+        unsafe {
+            match W::NIBBLES {
+                Some(at) => self.unpack_nibbles::<L, W>(weights, row, first, blocks, form, at),
+                None => self.unpack_pairs::<L, W>(weights, row, first, blocks, form),
+            }
+            if W::VALUES == 32 {
+                self.set_all_scales::<L, W>(weights, row, first, blocks, form);
+            }
+        }
+    }
+
+    /// Codes two rows at a time; and their scales, where blocks have several.
+    ///
+    /// # Safety
+    /// As [`super::Product`].
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // a pair is more than its place in what is staged
+    unsafe fn unpack_pairs<L: PanelLanes, W: Blocks>(
+        &mut self,
+        weights: &Weights,
+        row: usize,
+        first: usize,
+        blocks: usize,
+        form: Form,
+    ) {
         let subs = W::VALUES / 32;
         let mut staged = [[[0u8; 64]; ROWS / 2]; CHUNK / 32];
-        for i in 0..count / W::VALUES {
-            for number in 0..ROWS / 2 {
-                // SAFETY: the caller's promise: the blocks lie in the rows.
-                unsafe {
-                    let blocks = at(pair(weights, row, number), (first / W::VALUES + i) * W::BYTES);
-                    if i == 0 {
-                        // the next chunk of these rows, which comes after the other rows of the block
-                        let bytes = count / W::VALUES * W::BYTES;
-                        for block in blocks {
-                            L::prefetch_soon(block.wrapping_add(bytes), bytes);
-                        }
-                    }
-                    let heads = [W::head::<L>(blocks[0]), W::head::<L>(blocks[1])];
+        for number in 0..ROWS / 2 {
+            // SAFETY: the caller's promise: the blocks lie in the rows.
+            unsafe {
+                let rows = at(pair(weights, row, number), first * W::BYTES);
+                let lane = number / 8 * 16 + number % 8;
+                for i in 0..blocks {
+                    let blocks = at(rows, i * W::BYTES);
                     for sub in 0..subs {
-                        let mut codes = W::codes::<L>(blocks, sub);
-                        if W::Codes::OFFSET.is_none() && form != Form::Plain {
-                            codes = L::sub(codes, 128);
-                        }
+                        let codes = ready::<L, W>(W::codes::<L>(blocks, sub), form);
                         L::store_bytes(staged[i * subs + sub][number].as_mut_ptr(), codes);
                     }
-                    for (r, head) in heads.iter().enumerate() {
-                        let lane = number / 8 * 16 + number % 8 + 8 * r;
-                        self.set_scales::<W>(i * subs, lane, head, form);
+                    if W::VALUES > 32 {
+                        self.set_scales::<W>(i * subs, lane, &W::head::<L>(blocks[0]), form);
+                        self.set_scales::<W>(i * subs, lane + 8, &W::head::<L>(blocks[1]), form);
                     }
                 }
             }
         }
-        for (staged, codes) in staged[..count / 32].iter().zip(self.codes.as_chunks_mut().0) {
+        for (staged, codes) in staged[..blocks * subs].iter().zip(self.codes.as_chunks_mut().0) {
             // SAFETY: the caller's promise.
             unsafe { turn::<L>(staged, codes) };
+        }
+    }
+
+    /// Codes that are nibbles alone are turned before they become bytes.
+    ///
+    /// # Safety
+    /// As [`super::Product`].
+    #[inline(always)]
+    unsafe fn unpack_nibbles<L: PanelLanes, W: Blocks>(
+        &mut self,
+        weights: &Weights,
+        row: usize,
+        first: usize,
+        blocks: usize,
+        form: Form,
+        at: usize,
+    ) {
+        for half in 0..HALVES {
+            let mut rows = all::<ROWS>(weights, row)[16 * half..].as_chunks().0[0];
+            for row in &mut rows {
+                *row = row.wrapping_add(first * W::BYTES + at);
+            }
+            for codes in &mut self.codes.as_chunks_mut::<8>().0[..blocks] {
+                // SAFETY: the caller's promise: the blocks lie in the rows; codes are stored to 64 bytes.
+                unsafe {
+                    for (i, turned) in L::turned16(&rows).into_iter().enumerate() {
+                        let low = W::of_nibbles::<L>(L::field(turned, 0, 15));
+                        let high = W::of_nibbles::<L>(L::field(turned, 4, 15));
+                        L::store_bytes(codes[i][half].as_mut_ptr(), ready::<L, W>(low, form));
+                        L::store_bytes(codes[4 + i][half].as_mut_ptr(), ready::<L, W>(high, form));
+                    }
+                }
+                for row in &mut rows {
+                    *row = row.wrapping_add(W::BYTES);
+                }
+            }
+        }
+    }
+
+    /// The scales and minima of blocks of 32 values.
+    ///
+    /// # Safety
+    /// As [`super::Product`].
+    #[inline(always)]
+    unsafe fn set_all_scales<L: PanelLanes, W: Blocks>(
+        &mut self,
+        weights: &Weights,
+        row: usize,
+        first: usize,
+        blocks: usize,
+        form: Form,
+    ) {
+        let mut bits = [[[0; ROWS]; CHUNK / 32]; 2];
+        for (lane, row) in all::<ROWS>(weights, row).into_iter().enumerate() {
+            for i in 0..blocks {
+                // SAFETY: the caller's promise: the blocks lie in the rows.
+                let [scale, min] = unsafe { W::bits(row.wrapping_add((first + i) * W::BYTES)) };
+                bits[0][i][lane] = scale;
+                if W::Codes::MINIMA {
+                    bits[1][i][lane] = min;
+                }
+            }
+        }
+        let [scales, minima] = &mut bits;
+        for (i, (scale, min)) in scales[..blocks].iter_mut().zip(minima).enumerate() {
+            W::scale_bits(scale);
+            for lane in (0..ROWS).step_by(16) {
+                // SAFETY: the caller's promise; there are 16 entries from each lane on.
+                unsafe {
+                    let [scale, min] = W::of_bits::<L>(scale[lane..].as_ptr().cast(), min[lane..].as_ptr().cast());
+                    L::store(self.scales[i][lane..].as_mut_ptr(), scale);
+                    if form == Form::Values {
+                        let offset = f32::from(form.offset::<W>().unwrap_or(0));
+                        L::store(
+                            self.minima[i][lane..].as_mut_ptr(),
+                            L::fma(scale, L::splat(offset), min),
+                        );
+                    } else if W::Codes::MINIMA {
+                        L::store(self.minima[i][lane..].as_mut_ptr(), min);
+                    }
+                }
+            }
         }
     }
 
