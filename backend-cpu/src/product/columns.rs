@@ -1,9 +1,7 @@
-//! Activations in 8 bits: what the integer kernels take as columns.
+//! Activations in 8 bits: what panels take as columns.
 //!
 //! A column of K values is K/32 [`Block`]s. Codes are x/scale to nearest, even where it is a tie, and go from −127 to 127.
 //! The sums let a product take its weights' minima into account: Σ (s·w − m)·x = s·Σ w·x − m·Σ x.
-
-use super::lanes::Lanes;
 
 /// 32 values. Codes and scale lie side by side, so that a kernel needs one address a column.
 #[repr(C)]
@@ -106,42 +104,4 @@ pub(super) fn codes<const N: usize>(x: &[f32; N]) -> ([i8; N], f32) {
 fn largest<const N: usize>(x: &[f32; N]) -> f32 {
     let magnitude = |x: &f32| x.to_bits() & (u32::MAX >> 1);
     f32::from_bits(x.iter().map(magnitude).fold(0, u32::max))
-}
-
-/// 32 values of a column, in registers.
-pub(super) struct Loaded<L: Lanes> {
-    /// The codes, for both rows.
-    pub codes: L::Bytes,
-    /// Their scale.
-    pub scale: L::Floats,
-    sums: *const [f32; 2],
-}
-
-impl<L: Lanes> Loaded<L> {
-    /// Block `i` of a column.
-    ///
-    /// # Safety
-    /// As [`Lanes`]; the column has the block.
-    #[inline(always)]
-    pub unsafe fn load(column: *const u8, i: usize) -> Loaded<L> {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let block = column.cast::<Block>().add(i);
-            Loaded {
-                codes: L::both(block.cast()),
-                scale: L::splat((*block).scale),
-                sums: &raw const (*block).sums,
-            }
-        }
-    }
-
-    /// The quartered sums of its halves, in alternation.
-    ///
-    /// # Safety
-    /// As [`Lanes`].
-    #[inline(always)]
-    pub unsafe fn sums(&self) -> L::Floats {
-        // SAFETY: the block was readable when it was loaded, and the column stays.
-        unsafe { L::alternate(*self.sums, *self.sums) }
-    }
 }

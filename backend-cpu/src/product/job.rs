@@ -9,10 +9,8 @@ use backend_api::{
 };
 
 use super::{
-    columns,
     kernel::{Kernel, PANEL_ROWS, TILE_ROWS, Takes},
     select::{Selected, Way, select, takes},
-    supers,
 };
 use crate::{
     kernel_set::Kernels,
@@ -94,11 +92,9 @@ pub(super) fn may_take(ty: Type, exact: bool) -> impl Iterator<Item = Takes> + C
 /// largest step.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
-    /// Bytes of a column in blocks; the columns lie at the start, in the order of x's rows.
-    pub blocks: usize,
-    /// Bytes of a column in blocks of 256, and the offset of these columns.
-    pub supers: usize,
-    pub supers_at: usize,
+    /// For each of [`Takes::QUANTIZED`] the bytes of a column, 0 where no kernel asks for it, and the offset of the first
+    /// one; the columns lie in the order of x's rows.
+    pub quantized: [(usize, usize); Takes::QUANTIZED.len()],
     /// The offset of the columns' numbers, u32, ordered by expert.
     pub order: usize,
     /// The offset of u32 [experts + 2]: where each expert's columns begin among them, where those without one do, and
@@ -116,21 +112,21 @@ impl Layout {
         asked: impl Iterator<Item = Takes> + Clone,
         ids: Option<([usize; 4], usize)>,
     ) -> Option<Layout> {
-        let bytes = |takes: Takes, bytes: usize| if asked.clone().any(|t| t == takes) { bytes } else { 0 };
-        let blocks = bytes(Takes::Blocks, columns::column_bytes(x[0]));
-        let supers = bytes(Takes::Supers, supers::column_bytes(x[0]));
         let count = x[1].checked_mul(x[2])?;
-        let supers_at = blocks.checked_mul(count)?;
-        let order = supers_at.checked_add(supers.checked_mul(count)?)?;
+        let mut quantized = [(0, 0); Takes::QUANTIZED.len()];
+        let mut order = 0usize;
+        for ((takes, bytes), place) in Takes::QUANTIZED.iter().zip(&mut quantized) {
+            let bytes = if asked.clone().any(|t| t == *takes) { bytes(x[0]) } else { 0 };
+            *place = (bytes, order);
+            order = order.checked_add(bytes.checked_mul(count)?)?;
+        }
         let (columns, starts) = match ids {
             Some((dims, experts)) => (dims[0].checked_mul(dims[1])?, experts.checked_add(2)?),
             None => (0, 0),
         };
         let starts_at = order.checked_add(columns.checked_mul(4)?)?;
         Some(Layout {
-            blocks,
-            supers,
-            supers_at,
+            quantized,
             order,
             starts: starts_at,
             bytes: starts_at.checked_add(starts.checked_mul(4)?)?,

@@ -2,7 +2,11 @@
 
 use std::ops::Range;
 
-use super::lanes::{Lanes, Rows};
+use super::{
+    columns,
+    lanes::{Lanes, Rows},
+    octets, supers,
+};
 
 /// Rows of a tile.
 pub(super) const TILE_ROWS: usize = 8;
@@ -76,12 +80,23 @@ pub(super) struct Kernel {
 /// How columns lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Takes {
+    /// Quantized by [`super::columns`].
+    Blocks = 0,
+    /// Quantized by [`super::octets`].
+    Octets = 1,
+    /// Quantized by [`super::supers`].
+    Supers = 2,
     /// As f32.
     Plain,
-    /// Quantized by [`super::columns`].
-    Blocks,
-    /// Quantized by [`super::supers`].
-    Supers,
+}
+
+impl Takes {
+    /// Those that are quantized, each with the bytes of a column of so many values.
+    pub const QUANTIZED: [(Takes, fn(usize) -> usize); 3] = [
+        (Takes::Blocks, columns::column_bytes),
+        (Takes::Octets, octets::column_bytes),
+        (Takes::Supers, supers::column_bytes),
+    ];
 }
 
 /// A way to multiply: what a tile's loops leave open.

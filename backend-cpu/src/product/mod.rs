@@ -11,10 +11,10 @@ mod blocks;
 mod calls;
 mod columns;
 mod exact;
-mod integer;
 mod job;
 mod kernel;
 mod lanes;
+mod octets;
 #[cfg(target_arch = "x86_64")]
 mod panel;
 mod run;

@@ -26,9 +26,10 @@ struct Columns<const N: usize> {
     count: usize,
     /// Whether they go through panels.
     panel: bool,
+    /// As f32.
     plain: [*const u8; N],
-    blocks: [*const u8; N],
-    supers: [*const u8; N],
+    /// Quantized, by [`Takes::QUANTIZED`].
+    quantized: [[*const u8; N]; Takes::QUANTIZED.len()],
     /// Where their results go among the output's rows.
     places: [[usize; 3]; N],
 }
@@ -59,8 +60,8 @@ impl Job<'_> {
 
     /// Quantizes x where a kernel asks for it.
     fn quantize(&self, context: &Context<'_>) {
-        let (columns, layout) = (self.x.rows(), self.layout);
-        if layout.blocks + layout.supers == 0 {
+        let (columns, quantized) = (self.x.rows(), self.layout.quantized);
+        if quantized.iter().all(|(bytes, _)| *bytes == 0) {
             return;
         }
         let useful = self.x.values().div_ceil(VALUES_A_THREAD);
@@ -68,16 +69,11 @@ impl Job<'_> {
         context.pool.run(parts, &|part| {
             for i in columns * part / parts..columns * (part + 1) / parts {
                 let x = self.x.row(self.x.row_index(i));
-                let part = |start, bytes| context.workspace.part::<u8>(start + bytes * i, bytes);
-                // SAFETY: the column's bytes, a multiple of 64 from an aligned start, belong to this part alone, and
-                // the kernels were selected for this machine.
-                unsafe {
-                    if layout.blocks > 0 {
-                        self.selected.quantize(x, part(0, layout.blocks));
-                    }
-                    if layout.supers > 0 {
-                        self.selected.quantize_supers(x, part(layout.supers_at, layout.supers));
-                    }
+                for (kind, &(bytes, start)) in quantized.iter().enumerate().filter(|(_, (bytes, _))| *bytes > 0) {
+                    let to = context.workspace.part::<u8>(start + bytes * i, bytes);
+                    // SAFETY: the column's bytes, a multiple of 64 from an aligned start, belong to this part alone, and
+                    // the kernels were selected for this machine.
+                    unsafe { self.selected.quantize(kind, x, to) };
                 }
             }
         });
@@ -181,8 +177,7 @@ impl Job<'_> {
             count: 0,
             panel: false,
             plain: [std::ptr::null(); N],
-            blocks: [std::ptr::null(); N],
-            supers: [std::ptr::null(); N],
+            quantized: [[std::ptr::null(); N]; Takes::QUANTIZED.len()],
             places: [[0; 3]; N],
         };
         // Experts may share one row of x a token.
@@ -190,12 +185,10 @@ impl Job<'_> {
         for number in numbers {
             let (i, row) = (columns.count, number / shared);
             columns.plain[i] = self.x.row_ptr(self.x.row_index(row));
-            let layout = &self.layout;
-            if layout.blocks > 0 {
-                columns.blocks[i] = workspace.part(layout.blocks * row, layout.blocks);
-            }
-            if layout.supers > 0 {
-                columns.supers[i] = workspace.part(layout.supers_at + layout.supers * row, layout.supers);
+            for (pointers, &(bytes, start)) in columns.quantized.iter_mut().zip(&self.layout.quantized) {
+                if bytes > 0 {
+                    pointers[i] = workspace.part(start + bytes * row, bytes);
+                }
             }
             columns.places[i] = self.output.row_index(number);
             columns.count += 1;
@@ -270,8 +263,7 @@ fn call<const R: usize, const N: usize>(
 ) {
     let pointers = match kernel.takes {
         Takes::Plain => &columns.plain,
-        Takes::Blocks => &columns.blocks,
-        Takes::Supers => &columns.supers,
+        quantized => &columns.quantized[quantized as usize],
     };
     debug_assert!(pointers[..columns.count].iter().all(|column| !column.is_null()));
     let tile = tile[..columns.count].as_flattened_mut();
