@@ -17,6 +17,7 @@ mod lanes;
 mod octets;
 #[cfg(target_arch = "x86_64")]
 mod panel;
+mod plain;
 mod run;
 mod select;
 mod supers;

@@ -24,9 +24,6 @@ pub(super) struct Octet {
 
 /// Values of an octet.
 const VALUES: usize = 256;
-/// Pairs of rows that share what is loaded of a column.
-const PAIRS: usize = 2;
-
 /// Bytes of a column of `values` values: whole octets.
 pub(super) const fn column_bytes(values: usize) -> usize {
     values.div_ceil(VALUES) * size_of::<Octet>()
@@ -64,12 +61,13 @@ impl Octet {
     }
 }
 
-/// A [`super::kernel::Product`] over columns of [`Octet`]s; up to `N` columns share what is unpacked.
+/// A [`super::kernel::Product`] over columns of [`Octet`]s; up to `N` columns share what is unpacked, and `PAIRS` pairs of rows
+/// what is loaded of a column.
 ///
 /// # Safety
 /// As there.
 #[inline(always)]
-pub(super) unsafe fn product<L: Lanes, W: Small, const N: usize>(
+pub(super) unsafe fn product<L: Lanes, W: Small, const N: usize, const PAIRS: usize>(
     weights: &Weights,
     columns: &[*const u8],
     tile: &mut [f32],
@@ -78,32 +76,32 @@ pub(super) unsafe fn product<L: Lanes, W: Small, const N: usize>(
     // SAFETY: the caller's promise.
     unsafe {
         match columns.len() {
-            1 => groups::<L, W, 1>(weights, columns, tile, stride),
-            2 => groups::<L, W, 2>(weights, columns, tile, stride),
-            _ => groups::<L, W, N>(weights, columns, tile, stride),
+            1 => groups::<L, W, 1, PAIRS>(weights, columns, tile, stride),
+            2 => groups::<L, W, 2, PAIRS>(weights, columns, tile, stride),
+            _ => groups::<L, W, N, PAIRS>(weights, columns, tile, stride),
         }
     }
 }
 
-/// Partial sums of [`PAIRS`] pairs of rows with a column.
-struct Sums<L: Lanes> {
+/// Partial sums of pairs of rows with a column.
+struct Sums<L: Lanes, const PAIRS: usize> {
     /// Of codes, for each row.
     products: [[L::Floats; 2]; PAIRS],
     /// Of what is added to codes, eight for each row of a pair.
     rest: [L::Floats; PAIRS],
 }
 
-impl<L: Lanes> Clone for Sums<L> {
+impl<L: Lanes, const PAIRS: usize> Clone for Sums<L, PAIRS> {
     #[inline(always)]
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<L: Lanes> Copy for Sums<L> {}
+impl<L: Lanes, const PAIRS: usize> Copy for Sums<L, PAIRS> {}
 
 #[inline(always)]
-unsafe fn groups<L: Lanes, W: Small, const N: usize>(
+unsafe fn groups<L: Lanes, W: Small, const N: usize, const PAIRS: usize>(
     weights: &Weights,
     columns: &[*const u8],
     tile: &mut [f32],
@@ -112,10 +110,7 @@ unsafe fn groups<L: Lanes, W: Small, const N: usize>(
     const { assert!(N <= TILE_COLUMNS && W::VALUES == 32) };
     let blocks = weights.values / 32;
     for first in (0..weights.pairs()).step_by(PAIRS) {
-        let mut rows = [weights.pair(first); PAIRS];
-        for (i, rows) in rows.iter_mut().enumerate() {
-            *rows = weights.pair(first + i);
-        }
+        let rows = weights.pairs_from::<PAIRS>(first);
         for (i, group) in columns.chunks(N).enumerate() {
             let mut from = [group[0].cast::<Octet>(); N];
             for (from, column) in from.iter_mut().zip(group) {
@@ -123,17 +118,15 @@ unsafe fn groups<L: Lanes, W: Small, const N: usize>(
             }
             // SAFETY: the caller's promise: each block lies in the rows, and each octet in the columns.
             unsafe {
-                let zero = Sums::<L> {
+                let zero = Sums::<L, PAIRS> {
                     products: [[L::zero(); 2]; PAIRS],
                     rest: [L::zero(); PAIRS],
                 };
                 let mut sums = [zero; N];
                 let mut at_octet = rows;
                 for _ in 0..blocks / 8 {
-                    for rows in at_octet {
-                        weights.prefetch::<L>(rows, 8 * W::BYTES);
-                    }
-                    add::<L, W, N>(&at_octet, 8, &from, &mut sums);
+                    weights.prefetch::<L, PAIRS>(&at_octet, 8 * W::BYTES);
+                    add::<L, W, N, PAIRS>(&at_octet, 8, &from, &mut sums);
                     for rows in &mut at_octet {
                         *rows = at(*rows, 8 * W::BYTES);
                     }
@@ -142,7 +135,7 @@ unsafe fn groups<L: Lanes, W: Small, const N: usize>(
                     }
                 }
                 if blocks % 8 > 0 {
-                    add::<L, W, N>(&at_octet, blocks % 8, &from, &mut sums);
+                    add::<L, W, N, PAIRS>(&at_octet, blocks % 8, &from, &mut sums);
                 }
                 for (c, sums) in sums.iter().enumerate().take(group.len()) {
                     for pair in 0..PAIRS.min(weights.pairs() - first) {
@@ -158,11 +151,11 @@ unsafe fn groups<L: Lanes, W: Small, const N: usize>(
 
 /// Adds the products of the first `count` blocks of an octet of each row with one of each column.
 #[inline(always)]
-unsafe fn add<L: Lanes, W: Small, const N: usize>(
+unsafe fn add<L: Lanes, W: Small, const N: usize, const PAIRS: usize>(
     rows: &[Rows; PAIRS],
     count: usize,
     columns: &[*const Octet; N],
-    sums: &mut [Sums<L>; N],
+    sums: &mut [Sums<L, PAIRS>; N],
 ) {
     // no closures: one would not have the features of the set, and so not be inlined
     for (pair, rows) in rows.iter().enumerate() {

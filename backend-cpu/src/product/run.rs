@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     job::{Job, Part},
-    kernel::{Kernel, PANEL_COLUMNS, PANEL_ROWS, TILE_COLUMNS, TILE_ROWS, Takes, Weights},
+    kernel::{FEW_COLUMNS, Kernel, MANY_ROWS, PANEL_COLUMNS, PANEL_ROWS, TILE_COLUMNS, TILE_ROWS, Takes, Weights},
 };
 use crate::{
     ops::gate_by,
@@ -119,12 +119,14 @@ impl Job<'_> {
     fn run_tiles(&self, tiles: Range<usize>, workspace: &Workspace) {
         if self.panels {
             self.run_groups::<PANEL_ROWS, PANEL_COLUMNS>(tiles, workspace);
+        } else if self.output.rows() <= FEW_COLUMNS {
+            self.run_groups::<MANY_ROWS, FEW_COLUMNS>(tiles, workspace);
         } else {
             self.run_groups::<TILE_ROWS, TILE_COLUMNS>(tiles, workspace);
         }
     }
 
-    /// The same in tiles of `R` rows and up to `N` columns.
+    /// The same in tiles of up to `R` rows and `N` columns.
     fn run_groups<const R: usize, const N: usize>(&self, tiles: Range<usize>, workspace: &Workspace) {
         let mut scratch = [[[0.0; R]; N]; 2];
         if self.ids.is_none() {
@@ -162,10 +164,12 @@ impl Job<'_> {
             let mut before = 0;
             for part in self.leading_parts() {
                 let own = tiles.start.max(before)..tiles.end.min(before + self.tiles(part));
-                for tile in own {
-                    let start = (tile - before) * R;
-                    let rows = start..part.rows().min(start + R);
-                    self.run_tile(part, expert, rows, &columns, scratch);
+                if !own.is_empty() {
+                    let rows = |tile: usize| part.rows().min((tile - before) * self.tile_rows());
+                    for start in (rows(own.start)..rows(own.end)).step_by(R) {
+                        let rows = start..rows(own.end).min(start + R);
+                        self.run_tile(part, expert, rows, &columns, scratch);
+                    }
                 }
                 before += self.tiles(part);
             }

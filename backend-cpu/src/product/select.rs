@@ -4,7 +4,7 @@ use backend_api::types::Type;
 
 #[cfg(target_arch = "x86_64")]
 use super::panel;
-use super::{blocks::*, columns, exact, kernel::*, lanes, octets, supers};
+use super::{blocks::*, columns, exact, kernel::*, lanes, octets, plain, supers};
 use crate::kernel_set::{KernelSet, Kernels};
 
 /// How a product is computed.
@@ -62,14 +62,14 @@ macro_rules! for_blocks {
 /// Instantiates the integer kernels for an instruction set. The wrappers enable its features; all else is inlined into
 /// them.
 macro_rules! integer_kernels {
-    ($module:ident, $lanes:ty, $columns:literal $(, $feature:meta)?) => {
+    ($module:ident, $lanes:ty, $columns:literal, $pairs:literal $(, $feature:meta)?) => {
         mod $module {
             use super::*;
 
             $(#[$feature])?
             unsafe fn octets<W: Small>(weights: &Weights, columns: &[*const u8], tile: &mut [f32], stride: usize) {
                 // SAFETY: the caller's promise, and the features are enabled.
-                unsafe { octets::product::<$lanes, W, $columns>(weights, columns, tile, stride) }
+                unsafe { octets::product::<$lanes, W, $columns, $pairs>(weights, columns, tile, stride) }
             }
 
             $(#[$feature])?
@@ -123,15 +123,38 @@ macro_rules! exact_kernels {
                 unsafe { exact::product::<$lanes, W, $columns>(weights, columns, tile, stride) }
             }
 
+            $(#[$feature])?
+            unsafe fn few<W: plain::Plain>(weights: &Weights, columns: &[*const u8], tile: &mut [f32], stride: usize) {
+                // SAFETY: the caller's promise, and the features are enabled.
+                unsafe { plain::product::<$lanes, W, $columns>(weights, columns, tile, stride) }
+            }
+
+            /// Few columns straight from the weights, more of them over decoded ones.
+            unsafe fn either<W: plain::Plain, D: exact::Decode>(
+                weights: &Weights,
+                columns: &[*const u8],
+                tile: &mut [f32],
+                stride: usize,
+            ) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    if columns.len() <= FEW_COLUMNS {
+                        few::<W>(weights, columns, tile, stride)
+                    } else {
+                        product::<D>(weights, columns, tile, stride)
+                    }
+                }
+            }
+
             fn of<W: Blocks>() -> Product {
                 product::<exact::Unpacked<W>>
             }
 
             pub(super) fn kernel(ty: Type) -> Option<Product> {
                 match ty {
-                    Type::F32 => Some(product::<exact::F32>),
-                    Type::F16 => Some(product::<exact::F16>),
-                    Type::BF16 => Some(product::<exact::BF16>),
+                    Type::F32 => Some(either::<plain::Singles, exact::F32>),
+                    Type::F16 => Some(either::<plain::Halves, exact::F16>),
+                    Type::BF16 => Some(either::<plain::Brains, exact::BF16>),
                     _ => for_blocks!(ty, of),
                 }
             }
@@ -140,13 +163,13 @@ macro_rules! exact_kernels {
 }
 
 exact_kernels!(exact_scalar, lanes::Scalar, 2);
-integer_kernels!(scalar, lanes::Scalar, 4);
+integer_kernels!(scalar, lanes::Scalar, 4, 1);
 #[cfg(target_arch = "x86_64")]
 exact_kernels!(exact_avx2, lanes::Avx2<false>, 2, target_feature(enable = "avx2,fma,f16c"));
 #[cfg(target_arch = "x86_64")]
-integer_kernels!(avx2, lanes::Avx2<false>, 4, target_feature(enable = "avx2,fma,f16c"));
+integer_kernels!(avx2, lanes::Avx2<false>, 4, 1, target_feature(enable = "avx2,fma,f16c"));
 #[cfg(target_arch = "x86_64")]
-integer_kernels!(avxvnni, lanes::Avx2<true>, 4, target_feature(enable = "avx2,fma,f16c,avxvnni"));
+integer_kernels!(avxvnni, lanes::Avx2<true>, 4, 1, target_feature(enable = "avx2,fma,f16c,avxvnni"));
 #[cfg(target_arch = "x86_64")]
 exact_kernels!(
     exact_avx512,
@@ -159,6 +182,7 @@ integer_kernels!(
     avx512,
     lanes::Avx512<false>,
     8,
+    2,
     target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")
 );
 #[cfg(target_arch = "x86_64")]
@@ -166,6 +190,7 @@ integer_kernels!(
     avx512vnni,
     lanes::Avx512<true>,
     8,
+    2,
     target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
 );
 
@@ -244,7 +269,7 @@ impl Selected {
     pub fn kernel(&self, ty: Type, way: Way) -> Option<Kernel> {
         let ((choice, set), rows) = match way {
             Way::Exact => (self.exact, TILE_ROWS),
-            Way::Integer => (self.integer, TILE_ROWS),
+            Way::Integer => (self.integer, MANY_ROWS),
             Way::Panel => (self.panel, PANEL_ROWS),
         };
         Some(Kernel {

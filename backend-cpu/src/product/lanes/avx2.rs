@@ -98,6 +98,20 @@ unsafe fn upper_alone(v: __m256i) -> __m256i {
     unsafe { _mm256_permute2x128_si256::<0x81>(v, v) }
 }
 
+/// The low 128 bits of both.
+#[inline(always)]
+unsafe fn low_halves(a: __m256i, b: __m256i) -> __m256i {
+    // SAFETY: callers have AVX2.
+    unsafe { _mm256_permute2x128_si256::<0x20>(a, b) }
+}
+
+/// The high 128 bits of both.
+#[inline(always)]
+unsafe fn high_halves(a: __m256i, b: __m256i) -> __m256i {
+    // SAFETY: callers have AVX2.
+    unsafe { _mm256_permute2x128_si256::<0x31>(a, b) }
+}
+
 /// The low 128 bits, twice.
 #[inline(always)]
 unsafe fn permuted_low(v: __m256i) -> __m256i {
@@ -357,11 +371,12 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
 
     #[inline(always)]
     unsafe fn thirty_twos<const BYTES: usize, const AT: usize>(four: Four) -> [[__m256i; 2]; 2] {
-        let next = Four {
-            from: four.from.wrapping_add(16),
-            ..four
-        };
-        [Self::sixteens::<BYTES, AT>(four), Self::sixteens::<BYTES, AT>(next)]
+        let first = Self::load32([four.block(0, BYTES).add(AT), four.block(2, BYTES).add(AT)]);
+        let second = Self::load32([four.block(1, BYTES).add(AT), four.block(3, BYTES).add(AT)]);
+        [
+            both!(low_halves(first, second)),
+            both!(high_halves(first, second)),
+        ]
     }
 
     #[inline(always)]

@@ -390,8 +390,10 @@ fn the_fastest_kernel_is_reached() {
                     .any(|c| c.name == name && c.value == 1)
             };
             let vnni = if kernels.vnni() { "vnni" } else { "" };
+            // AVX-VNNI has nothing for floats
+            let exact = if set == KernelSet::AvxVnni { KernelSet::Avx2 } else { set };
             assert!(called(format!("kernel.product.q8_0.{}{vnni}", set.name())), "{kernels}");
-            assert!(called(format!("kernel.product.q8_0.exact.{}", set.name())), "{kernels}");
+            assert!(called(format!("kernel.product.q8_0.exact.{}", exact.name())), "{kernels}");
         }
     }
 }
