@@ -187,10 +187,6 @@ pub(super) trait Whole: Copy {
     fn scales(&self) -> [i8; 16];
     /// The minima, and beyond them zeros.
     fn minima(&self) -> [i8; 16];
-    /// What the scales are times.
-    fn d(&self) -> f32;
-    /// What the minima are times.
-    fn dmin(&self) -> f32;
 }
 
 impl<const N: usize> Integers<N> {
@@ -212,16 +208,6 @@ impl<const N: usize> Whole for Integers<N> {
     #[inline(always)]
     fn minima(&self) -> [i8; 16] {
         padded(self.min)
-    }
-
-    #[inline(always)]
-    fn d(&self) -> f32 {
-        self.d
-    }
-
-    #[inline(always)]
-    fn dmin(&self) -> f32 {
-        self.dmin
     }
 }
 
@@ -252,6 +238,12 @@ pub(super) trait Supers: Blocks {
     /// # Safety
     /// As [`Blocks`].
     unsafe fn integers<L: Lanes>(block: *const u8) -> Self::Whole;
+
+    /// What the scales of a block of each row are times, and what the minima are.
+    ///
+    /// # Safety
+    /// As [`Blocks`].
+    unsafe fn factors<L: Lanes>(blocks: Rows) -> [L::Floats; 2];
 
     /// The scales of a block of each row, and the minima, beyond which are zeros.
     ///

@@ -87,8 +87,10 @@ pub(super) trait Lanes {
     unsafe fn fnma(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
     /// The sum of the first row's 8 and of the second row's.
     unsafe fn row_sums(v: Self::Floats) -> [f32; 2];
-    /// 8 times `a`, 8 times `b`.
-    unsafe fn pair(a: f32, b: f32) -> Self::Floats;
+    /// Eight times the f16 of the first row, eight times that of the second.
+    unsafe fn factors(rows: Rows) -> Self::Floats;
+    /// The same of two neighbouring f16.
+    unsafe fn factor_pairs(rows: Rows) -> [Self::Floats; 2];
 
     /// 32 bytes of each row.
     unsafe fn load32(rows: Rows) -> Self::Bytes;

@@ -209,8 +209,17 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    unsafe fn pair(a: f32, b: f32) -> [__m256; 2] {
-        both!(_mm256_set1_ps([a, b]))
+    unsafe fn factors(rows: Rows) -> [__m256; 2] {
+        let [a, b] = [rows[0].cast::<u16>().read_unaligned(), rows[1].cast::<u16>().read_unaligned()];
+        [_mm256_set1_ps(Self::f16(a)), _mm256_set1_ps(Self::f16(b))]
+    }
+
+    #[inline(always)]
+    unsafe fn factor_pairs(rows: Rows) -> [[__m256; 2]; 2] {
+        let words = both!(_mm_loadu_si32([rows[0], rows[1]]));
+        let floats = both!(_mm_cvtph_ps(words));
+        let second = both!(_mm_movehdup_ps(floats));
+        [both!(_mm256_broadcastss_ps(floats)), both!(_mm256_broadcastss_ps(second))]
     }
 
     #[inline(always)]

@@ -29,6 +29,16 @@ const fn orders(halves: bool) -> [[u16; 32]; 8] {
     orders
 }
 
+/// Eight times one of the values, eight times another.
+#[inline(always)]
+unsafe fn spread(v: __m128, first: i32, second: i32) -> __m512 {
+    // SAFETY: callers have AVX-512.
+    unsafe {
+        let order = _mm512_mask_set1_epi32(_mm512_set1_epi32(first), SECOND, second);
+        _mm512_permutexvar_ps(order, _mm512_castps128_ps512(v))
+    }
+}
+
 /// |w|, and x with the sign of each code turned where w's is negative.
 #[inline(always)]
 unsafe fn sign_moved(w: __m512i, x: __m512i) -> (__m512i, __m512i) {
@@ -241,8 +251,17 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     }
 
     #[inline(always)]
-    unsafe fn pair(a: f32, b: f32) -> __m512 {
-        _mm512_mask_broadcastss_ps(_mm512_set1_ps(a), SECOND, _mm_set_ss(b))
+    unsafe fn factors(rows: Rows) -> __m512 {
+        let first = _mm_loadu_si16(rows[0]);
+        let both = _mm_insert_epi16::<1>(first, rows[1].cast::<u16>().read_unaligned().into());
+        spread(_mm_cvtph_ps(both), 0, 1)
+    }
+
+    #[inline(always)]
+    unsafe fn factor_pairs(rows: Rows) -> [__m512; 2] {
+        let first = _mm_loadu_si32(rows[0]);
+        let both = _mm_cvtph_ps(_mm_insert_epi32::<1>(first, rows[1].cast::<i32>().read_unaligned()));
+        [spread(both, 0, 2), spread(both, 1, 3)]
     }
 
     #[inline(always)]

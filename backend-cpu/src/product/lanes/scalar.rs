@@ -107,8 +107,14 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
-    unsafe fn pair(a: f32, b: f32) -> [f32; 16] {
+    unsafe fn factors(rows: Rows) -> [f32; 16] {
+        let [a, b] = rows.map(|row| Self::f16(row.cast::<u16>().read_unaligned()));
         each!(0.0; 16, i => if i < 8 { a } else { b })
+    }
+
+    #[inline(always)]
+    unsafe fn factor_pairs(rows: Rows) -> [[f32; 16]; 2] {
+        [Self::factors(rows), Self::factors(rows.map(|row| row.add(2)))]
     }
 
     #[inline(always)]
