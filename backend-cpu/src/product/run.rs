@@ -15,8 +15,8 @@ use crate::{
 const VALUES_A_THREAD: usize = 1 << 14;
 /// Multiplications that make it worth to give a part of the rows to another thread.
 const PRODUCTS_A_PART: usize = 1 << 17;
-/// Parts for each thread, so that a slow one does not hold up the others.
-const PARTS_A_THREAD: usize = 4;
+/// Parts for each thread at most, so that all end together.
+const PARTS_A_THREAD: usize = 16;
 
 /// Fewer columns of an expert do not pay for a panel.
 const LEAST_IN_PANEL: usize = 8;
