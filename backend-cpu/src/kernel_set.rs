@@ -4,8 +4,8 @@ use std::fmt;
 
 use backend_api::{BackendError, Result};
 
-/// The environment variable that forces a set: `scalar`, `avx2`, `avx512` or `amx`. `amx-emulated`, for tests, multiplies many
-/// columns as with AMX, its tiles in plain Rust.
+/// The environment variable that forces a set: `scalar`, `avx2`, `avxvnni`, `avx512` or `amx`. `amx-emulated`, for tests,
+/// multiplies many columns as with AMX, its tiles in plain Rust.
 pub const VARIABLE: &str = "GRAFT_CPU_KERNELS";
 
 /// Names in it beside those of [`KernelSet`].
@@ -19,19 +19,27 @@ pub enum KernelSet {
     Scalar,
     /// AVX2, FMA and F16C.
     Avx2,
+    /// AVX-VNNI, and all of [`KernelSet::Avx2`].
+    AvxVnni,
     /// AVX-512 F, BW, VL and DQ, and all of [`KernelSet::Avx2`].
     Avx512,
 }
 
 impl KernelSet {
     /// Every set, the weakest first.
-    pub const ALL: [KernelSet; 3] = [KernelSet::Scalar, KernelSet::Avx2, KernelSet::Avx512];
+    pub const ALL: [KernelSet; 4] = [
+        KernelSet::Scalar,
+        KernelSet::Avx2,
+        KernelSet::AvxVnni,
+        KernelSet::Avx512,
+    ];
 
     /// The name in the environment variable and in counters.
     pub const fn name(self) -> &'static str {
         match self {
             KernelSet::Scalar => "scalar",
             KernelSet::Avx2 => "avx2",
+            KernelSet::AvxVnni => "avxvnni",
             KernelSet::Avx512 => "avx512",
         }
     }
@@ -41,6 +49,7 @@ impl KernelSet {
         match self {
             KernelSet::Scalar => true,
             KernelSet::Avx2 => has_avx2(),
+            KernelSet::AvxVnni => has_avxvnni(),
             KernelSet::Avx512 => has_avx512(),
         }
     }
@@ -51,6 +60,7 @@ impl fmt::Display for KernelSet {
         f.pad(match self {
             KernelSet::Scalar => "plain instructions",
             KernelSet::Avx2 => "AVX2",
+            KernelSet::AvxVnni => "AVX-VNNI",
             KernelSet::Avx512 => "AVX-512",
         })
     }
@@ -166,7 +176,9 @@ impl fmt::Display for Kernels {
 }
 
 fn unknown(name: &str) -> BackendError {
-    BackendError::unsupported(format!("{VARIABLE}={name} is none of scalar, avx2, avx512, amx"))
+    BackendError::unsupported(format!(
+        "{VARIABLE}={name} is none of scalar, avx2, avxvnni, avx512, amx"
+    ))
 }
 
 fn lacking(what: &str, name: &str) -> BackendError {
@@ -176,6 +188,11 @@ fn lacking(what: &str, name: &str) -> BackendError {
 #[cfg(target_arch = "x86_64")]
 fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avxvnni() -> bool {
+    has_avx2() && is_x86_feature_detected!("avxvnni")
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -204,6 +221,11 @@ fn has_amx() -> bool {
 
 #[cfg(not(target_arch = "x86_64"))]
 fn has_avx2() -> bool {
+    false
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avxvnni() -> bool {
     false
 }
 

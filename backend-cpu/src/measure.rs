@@ -83,7 +83,7 @@ fn multiplications(kernels: Kernels) -> usize {
     CHAINS
         * match kernels.set() {
             KernelSet::Avx512 => 64,
-            KernelSet::Avx2 => 32,
+            KernelSet::Avx2 | KernelSet::AvxVnni => 32,
             KernelSet::Scalar => 16,
         }
 }
@@ -99,6 +99,7 @@ fn dots(kernels: Kernels) -> i32 {
         match (kernels.set(), kernels.vnni()) {
             (KernelSet::Avx512, true) => x86::vnni(),
             (KernelSet::Avx512, false) => x86::avx512(),
+            (KernelSet::AvxVnni, _) => x86::avxvnni(),
             (KernelSet::Avx2, _) => x86::avx2(),
             (KernelSet::Scalar, _) => plain(),
         }
@@ -152,6 +153,17 @@ mod x86 {
             }
         }
         sums.iter().fold(0, |all, &sum| all ^ _mm512_reduce_add_epi32(sum))
+    }
+
+    #[target_feature(enable = "avx2,avxvnni")]
+    pub fn avxvnni() -> i32 {
+        let (a, b) = black_box((_mm256_set1_epi8(3), _mm256_set1_epi8(5)));
+        let mut sums = [_mm256_setzero_si256(); CHAINS];
+        for _ in 0..ROUNDS {
+            sums.iter_mut()
+                .for_each(|sum| *sum = _mm256_dpbusd_avx_epi32(*sum, a, b));
+        }
+        sums.iter().fold(0, |all, &sum| all ^ _mm256_extract_epi32::<0>(sum))
     }
 
     #[target_feature(enable = "avx2")]

@@ -101,8 +101,13 @@ fn avx2_kernels_conform() {
 }
 
 #[test]
-fn avx512_kernels_conform() {
+fn avxvnni_kernels_conform() {
     conforms::<2>();
+}
+
+#[test]
+fn avx512_kernels_conform() {
+    conforms::<3>();
 }
 
 #[test]

@@ -1,55 +1,7 @@
-//! Activations in 8 bits: what the integer kernels take as columns.
-//!
-//! A column of K values is K/32 [`Block`]s. Codes are x/scale to nearest, even where it is a tie, and go from −127 to 127.
-//! The sums let a product take its weights' minima into account: Σ (s·w − m)·x = s·Σ w·x − m·Σ x.
-
-use super::lanes::Lanes;
-
-/// 32 values. Codes and scale lie side by side, so that a kernel needs one address a column.
-#[repr(C)]
-pub(super) struct Block {
-    codes: [i8; 32],
-    scale: f32,
-    /// scale/4 times the sum of the first 16 codes and of the last 16: a quarter, because [`Lanes::alternate`] has each
-    /// of a pair four times.
-    sums: [f32; 2],
-    reserved: f32,
-}
-
-/// Bytes of a column of `values` values, a multiple of 32, in an array of columns.
-pub(super) const fn column_bytes(values: usize) -> usize {
-    (values / 32 * size_of::<Block>()).next_multiple_of(64)
-}
+//! Activations in 8 bits. Codes are x/scale to nearest, even where it is a tie, and go from −127 to 127.
 
 /// A block whose largest magnitude is below this counts as zeros: its reciprocal would not be finite.
 const TINY: f32 = 1e-30;
-
-/// Quantizes a column of K values, K a multiple of 32, to [`column_bytes`] bytes.
-///
-/// # Safety
-/// `to` has that many bytes, aligned for f32.
-#[inline(always)]
-pub(super) unsafe fn quantize(x: &[f32], to: *mut u8) {
-    for (i, block) in x.as_chunks::<32>().0.iter().enumerate() {
-        // SAFETY: block i lies in the column.
-        unsafe { to.cast::<Block>().add(i).write(Block::of(block)) };
-    }
-}
-
-impl Block {
-    #[inline(always)]
-    fn of(x: &[f32; 32]) -> Block {
-        let (codes, scale) = codes(x);
-        let sum = |half: &[i8]| half.iter().map(|&c| i32::from(c)).sum::<i32>() as f32;
-        let quarter = scale * 0.25;
-        Block {
-            codes,
-            scale,
-            sums: [quarter * sum(&codes[..16]), quarter * sum(&codes[16..])],
-            reserved: 0.0,
-        }
-    }
-}
 
 /// Codes of 8 bits for values, and the scale that they share.
 #[inline(always)]
@@ -75,42 +27,4 @@ pub(super) fn codes<const N: usize>(x: &[f32; N]) -> ([i8; N], f32) {
 fn largest<const N: usize>(x: &[f32; N]) -> f32 {
     let magnitude = |x: &f32| x.to_bits() & (u32::MAX >> 1);
     f32::from_bits(x.iter().map(magnitude).fold(0, u32::max))
-}
-
-/// 32 values of a column, in registers.
-pub(super) struct Loaded<L: Lanes> {
-    /// The codes, for both rows.
-    pub codes: L::Bytes,
-    /// Their scale.
-    pub scale: L::Floats,
-    sums: *const [f32; 2],
-}
-
-impl<L: Lanes> Loaded<L> {
-    /// Block `i` of a column.
-    ///
-    /// # Safety
-    /// As [`Lanes`]; the column has the block.
-    #[inline(always)]
-    pub unsafe fn load(column: *const u8, i: usize) -> Loaded<L> {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let block = column.cast::<Block>().add(i);
-            Loaded {
-                codes: L::both(block.cast()),
-                scale: L::splat((*block).scale),
-                sums: &raw const (*block).sums,
-            }
-        }
-    }
-
-    /// The quartered sums of its halves, in alternation.
-    ///
-    /// # Safety
-    /// As [`Lanes`].
-    #[inline(always)]
-    pub unsafe fn sums(&self) -> L::Floats {
-        // SAFETY: the block was readable when it was loaded, and the column stays.
-        unsafe { L::alternate(*self.sums, *self.sums) }
-    }
 }

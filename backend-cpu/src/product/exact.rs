@@ -200,8 +200,7 @@ impl<L: Lanes, W: Decode> Path<L> for Exact<W> {
 
     #[inline(always)]
     unsafe fn total(sums: [L::Floats; 2]) -> [f32; 2] {
-        let [a, b] = [L::row_sums(sums[0]), L::row_sums(sums[1])];
-        [a[0] + a[1], b[0] + b[1]]
+        L::row_sums(L::folded(sums[0], sums[1]))
     }
 }
 

@@ -9,7 +9,6 @@ use backend_api::{
 };
 
 use super::{
-    columns,
     kernel::{Kernel, Takes},
     panel::{
         self, Panels, SPARE,
@@ -17,7 +16,6 @@ use super::{
         panels,
     },
     select::{SETS, Selected, Way, select},
-    supers,
 };
 use crate::{
     kernel_set::Kernels,
@@ -101,11 +99,9 @@ pub(super) fn may_pack(ty: Type, exact: bool) -> Packing {
 /// largest step.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Layout {
-    /// Bytes of a column in blocks; the columns lie at the start, in the order of x's rows.
-    pub blocks: usize,
-    /// Bytes of a column in blocks of 256, and the offset of these columns.
-    pub supers: usize,
-    pub supers_at: usize,
+    /// For each of [`Takes::QUANTIZED`] the bytes of a column, 0 where no kernel asks for it, and the offset of the first
+    /// one; the columns lie in the order of x's rows.
+    pub quantized: [(usize, usize); Takes::QUANTIZED.len()],
     /// The offsets of packed columns, by [`Packing`]; in the output's order, or in that of [`Layout::order`].
     pub packed: [Option<usize>; 4],
     /// The offset of the columns' numbers, u32, ordered by expert.
@@ -138,13 +134,10 @@ impl Layout {
             end = end.checked_add(bytes.checked_mul(count)?)?;
             Some(at)
         };
-        if takes(Takes::Blocks) {
-            layout.blocks = columns::column_bytes(x[0]);
-            place(layout.blocks, columns)?;
-        }
-        if takes(Takes::Supers) {
-            layout.supers = supers::column_bytes(x[0]);
-            layout.supers_at = place(layout.supers, columns)?;
+        for ((quantized, bytes), to) in Takes::QUANTIZED.iter().zip(&mut layout.quantized) {
+            if takes(*quantized) {
+                *to = (bytes(x[0]), place(bytes(x[0]), columns)?);
+            }
         }
         let many = if ids.is_some() { ordered } else { columns };
         for packing in [Packing::Blocks, Packing::Supers, Packing::Floats, Packing::Halves] {

@@ -22,8 +22,10 @@ use crate::{
 const LEAST: usize = 8;
 /// Values that a thread should have to pack before another one is asked to help.
 const VALUES_A_THREAD: usize = 1 << 14;
-/// Tiles for each thread that are taken one by one at the end, so that all end together.
-const SINGLES_A_THREAD: usize = 4;
+/// Tiles of a block.
+const EACH: usize = BLOCK_ROWS / ROWS;
+/// Tiles of each thread that are taken one by one at the end, so that all end together.
+const SINGLES: usize = 4;
 
 /// Sums of a block and what may be written beyond them, twice: of gate and up.
 type Scratch = [[MaybeUninit<Sums>; BLOCK_COLUMNS + SPARE]; 2];
@@ -40,15 +42,19 @@ impl Job<'_> {
     pub fn run_many(&self, panels: &Panels, context: &Context<'_>) {
         self.pack(panels, context);
         let tiles: usize = self.leading_parts().map(|part| self.tiles(part, ROWS)).sum();
-        let singles = tiles.min(SINGLES_A_THREAD * context.pool.threads());
-        const EACH: usize = BLOCK_ROWS / ROWS;
-        let blocks = (tiles - singles) / EACH;
-        context.pool.run(tiles - blocks * (EACH - 1), &|part| {
-            let tiles = match part.checked_sub(blocks) {
-                None => part * EACH..(part + 1) * EACH,
-                Some(single) => blocks * EACH + single..blocks * EACH + single + 1,
+        let threads = context.pool.threads();
+        // A thread's share is of whole blocks, then of tiles that others can take over one by one.
+        let share = tiles.div_ceil(threads);
+        let blocks = share.saturating_sub(SINGLES) / EACH;
+        let parts = share - blocks * (EACH - 1);
+        context.pool.run(threads * parts, &|part| {
+            let (thread, part) = (part / parts, part % parts);
+            let (first, count) = match part.checked_sub(blocks) {
+                None => (part * EACH, EACH),
+                Some(single) => (blocks * EACH + single, 1),
             };
-            self.run_blocks(tiles, &context.workspace);
+            let start = (share * thread + first).min(tiles);
+            self.run_blocks(start..tiles.min(start + count), &context.workspace);
         });
     }
 

@@ -11,12 +11,14 @@ mod blocks;
 mod calls;
 mod columns;
 mod exact;
-mod integer;
 mod job;
 mod kernel;
 mod lanes;
 mod many;
+mod octets;
+#[cfg(target_arch = "x86_64")]
 mod panel;
+mod plain;
 mod run;
 mod select;
 mod supers;

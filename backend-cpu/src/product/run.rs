@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     job::{Job, Part},
-    kernel::{Kernel, TILE_COLUMNS, TILE_ROWS, Takes, Weights},
+    kernel::{FEW_COLUMNS, Kernel, MANY_ROWS, TILE_COLUMNS, TILE_ROWS, Takes, Weights},
 };
 use crate::{
     ops::gate_by,
@@ -15,15 +15,16 @@ use crate::{
 const VALUES_A_THREAD: usize = 1 << 14;
 /// Multiplications that make it worth to give a part of the rows to another thread.
 const PRODUCTS_A_PART: usize = 1 << 17;
-/// Parts for each thread, so that a slow one does not hold up the others.
-const PARTS_A_THREAD: usize = 4;
+/// Parts for each thread at most, so that all end together.
+const PARTS_A_THREAD: usize = 16;
 
 /// Columns that go through the kernels together.
 struct Columns<const N: usize> {
     count: usize,
+    /// As f32.
     plain: [*const u8; N],
-    blocks: [*const u8; N],
-    supers: [*const u8; N],
+    /// Quantized, by [`Takes::QUANTIZED`].
+    quantized: [[*const u8; N]; Takes::QUANTIZED.len()],
     /// Where their results go among the output's rows.
     places: [[usize; 3]; N],
 }
@@ -52,12 +53,21 @@ impl Job<'_> {
         let parts = useful.min(PARTS_A_THREAD * context.pool.threads()).min(tiles).max(1);
         context.pool.run(parts, &|part| {
             let tiles = tiles * part / parts..tiles * (part + 1) / parts;
-            let mut scratch = [[[0.0; TILE_ROWS]; TILE_COLUMNS]; 2];
-            self.for_groups(&context.workspace, |expert, places| {
-                for (part, rows) in self.rows(TILE_ROWS, tiles.clone()) {
-                    self.run_group(part, expert, rows, places.clone(), &context.workspace, &mut scratch);
-                }
-            });
+            if self.output.rows() <= FEW_COLUMNS {
+                self.run_tiles::<MANY_ROWS, FEW_COLUMNS>(tiles, &context.workspace);
+            } else {
+                self.run_tiles::<TILE_ROWS, TILE_COLUMNS>(tiles, &context.workspace);
+            }
+        });
+    }
+
+    /// Computes these tiles of [`TILE_ROWS`] rows for all columns, up to `R` rows and `N` columns at a time.
+    fn run_tiles<const R: usize, const N: usize>(&self, tiles: Range<usize>, workspace: &Workspace) {
+        let mut scratch = [[[0.0; R]; N]; 2];
+        self.for_groups(workspace, |expert, places| {
+            for (part, rows) in self.rows(TILE_ROWS, tiles.clone()) {
+                self.run_group(part, expert, rows, places.clone(), workspace, &mut scratch);
+            }
         });
     }
 
@@ -109,8 +119,8 @@ impl Job<'_> {
 
     /// Quantizes x where a kernel asks for it.
     fn quantize(&self, context: &Context<'_>) {
-        let (columns, layout) = (self.x.rows(), self.layout);
-        if layout.blocks + layout.supers == 0 {
+        let (columns, quantized) = (self.x.rows(), self.layout.quantized);
+        if quantized.iter().all(|(bytes, _)| *bytes == 0) {
             return;
         }
         let useful = self.x.values().div_ceil(VALUES_A_THREAD);
@@ -118,16 +128,11 @@ impl Job<'_> {
         context.pool.run(parts, &|part| {
             for i in columns * part / parts..columns * (part + 1) / parts {
                 let x = self.x.row(self.x.row_index(i));
-                let part = |start, bytes| context.workspace.part::<u8>(start + bytes * i, bytes);
-                // SAFETY: the column's bytes, a multiple of 64 from an aligned start, belong to this part alone, and
-                // the kernels were selected for this machine.
-                unsafe {
-                    if layout.blocks > 0 {
-                        self.selected.quantize(x, part(0, layout.blocks));
-                    }
-                    if layout.supers > 0 {
-                        self.selected.quantize_supers(x, part(layout.supers_at, layout.supers));
-                    }
+                for (kind, &(bytes, start)) in quantized.iter().enumerate().filter(|(_, (bytes, _))| *bytes > 0) {
+                    let to = context.workspace.part::<u8>(start + bytes * i, bytes);
+                    // SAFETY: the column's bytes, a multiple of 64 from an aligned start, belong to this part alone, and
+                    // the kernels were selected for this machine.
+                    unsafe { self.selected.quantize(kind, x, to) };
                 }
             }
         });
@@ -191,20 +196,17 @@ impl Job<'_> {
         let mut columns = Columns {
             count: 0,
             plain: [std::ptr::null(); N],
-            blocks: [std::ptr::null(); N],
-            supers: [std::ptr::null(); N],
+            quantized: [[std::ptr::null(); N]; Takes::QUANTIZED.len()],
             places: [[0; 3]; N],
         };
         for place in places {
             let number = self.column(place, workspace);
             let (i, row) = (columns.count, self.x_row(number));
             columns.plain[i] = self.x.row_ptr(self.x.row_index(row));
-            let layout = &self.layout;
-            if layout.blocks > 0 {
-                columns.blocks[i] = workspace.part(layout.blocks * row, layout.blocks);
-            }
-            if layout.supers > 0 {
-                columns.supers[i] = workspace.part(layout.supers_at + layout.supers * row, layout.supers);
+            for (pointers, &(bytes, start)) in columns.quantized.iter_mut().zip(&self.layout.quantized) {
+                if bytes > 0 {
+                    pointers[i] = workspace.part(start + bytes * row, bytes);
+                }
             }
             columns.places[i] = self.output.row_index(number);
             columns.count += 1;
@@ -278,8 +280,7 @@ fn call<const R: usize, const N: usize>(
 ) {
     let pointers = match kernel.takes {
         Takes::Plain => &columns.plain,
-        Takes::Blocks => &columns.blocks,
-        Takes::Supers => &columns.supers,
+        quantized => &columns.quantized[quantized as usize],
     };
     debug_assert!(pointers[..columns.count].iter().all(|column| !column.is_null()));
     let tile = tile[..columns.count].as_flattened_mut();

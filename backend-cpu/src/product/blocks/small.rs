@@ -5,24 +5,27 @@
 
 use backend_api::decode::{IQ4_VALUES, MXFP4_DOUBLED};
 
-use super::{Blocks, Head, Shifted, Signed, Unsigned, f16, word};
-use crate::product::lanes::{Lanes, Rows, at};
+use super::{Blocks, Head, Shifted, Signed, Small, Unsigned, f16, word};
+use crate::product::lanes::{Four, Lanes, Rows, at};
+
+/// The codes of MXFP4 are doubled, and this much above their value.
+const ABOVE: u8 = 12;
+
+const MXFP4_CODES: [i8; 16] = {
+    let mut codes = MXFP4_DOUBLED;
+    let mut i = 0;
+    while i < 16 {
+        codes[i] += ABOVE as i8;
+        i += 1;
+    }
+    codes
+};
 
 /// Declares a type of 32 values with one head.
 macro_rules! block {
-    ($name:ident, $bytes:literal, $coding:ty, $lanes:ident, $numbers:ident, nibbles($at:literal, $nibbles:ident) $codes:expr) => {
-        block!(
-            $name, $bytes, $coding, $lanes, $numbers,
-            codes(rows) Self::of_nibbles::<$lanes>($lanes::nibbles16(at(rows, $at)));
-            const NIBBLES: Option<usize> = Some($at);
-
-            #[inline(always)]
-            unsafe fn of_nibbles<$lanes: Lanes>($nibbles: $lanes::Bytes) -> $lanes::Bytes {
-                $codes
-            }
-        );
-    };
-    ($name:ident, $bytes:literal, $coding:ty, $lanes:ident, $numbers:ident, codes($rows:ident) $codes:expr $(; $($more:tt)*)?) => {
+    ($name:ident, $bytes:literal, $coding:ty, $lanes:ident, $numbers:ident, codes($rows:ident) $codes:expr,
+     scales($fours:ident) $scales:expr $(, minima $minima:expr)?, four($four:ident) $four_codes:expr
+     $(, nibbles($at:literal, $nibbles:ident) $nibble_codes:expr)?) => {
         #[doc = concat!("See [`backend_api::types::Type::", stringify!($name), "`].")]
         pub(in crate::product) struct $name;
 
@@ -57,18 +60,72 @@ macro_rules! block {
                 $codes
             }
 
-            $($($more)*)?
+            $(
+                const NIBBLES: Option<usize> = Some($at);
+
+                #[inline(always)]
+                unsafe fn of_nibbles<$lanes: Lanes>($nibbles: $lanes::Bytes) -> $lanes::Bytes {
+                    $nibble_codes
+                }
+            )?
+        }
+
+        impl Small for $name {
+            #[inline(always)]
+            unsafe fn codes_of_four<$lanes: Lanes>($four: Four) -> [$lanes::Bytes; 2] {
+                $four_codes
+            }
+
+            #[inline(always)]
+            unsafe fn scales<$lanes: Lanes>($fours: &[[Four; 2]; 2]) -> $lanes::Floats {
+                $scales
+            }
+            $(
+                #[inline(always)]
+                unsafe fn minima<$lanes: Lanes>($fours: &[[Four; 2]; 2]) -> $lanes::Floats {
+                    $minima
+                }
+            )?
         }
     };
 }
 
-block!(Q8_0, 34, Signed, L, scale, codes(r) L::load32(at(r, 2)));
-block!(Q4_0, 18, Shifted<8>, L, scale, nibbles(2, n) n);
-block!(Q4_1, 20, Unsigned, L, scale_and_min, nibbles(4, n) n);
-block!(Q5_0, 22, Shifted<16>, L, scale, codes(r) five_bits::<L>(at(r, 2)));
-block!(Q5_1, 24, Unsigned, L, scale_and_min, codes(r) five_bits::<L>(at(r, 4)));
-block!(IQ4_NL, 18, Signed, L, scale, nibbles(2, n) L::lookup(&IQ4_VALUES, n));
-block!(MXFP4, 17, Signed, L, exponent, nibbles(1, n) L::lookup(&MXFP4_DOUBLED, n));
+block!(Q8_0, 34, Signed, L, scale, codes(r) L::load32(at(r, 2)),
+    scales(f) L::halves::<34, 0>(f), four(f) L::thirty_twos::<34, 2>(f));
+block!(Q4_0, 18, Shifted<8>, L, scale, codes(r) L::nibbles16(at(r, 2)),
+    scales(f) L::halves::<18, 0>(f), four(f) nibbles::<L, 18, 2>(f), nibbles(2, n) n);
+block!(Q4_1, 20, Unsigned, L, scale_and_min, codes(r) L::nibbles16(at(r, 4)),
+    scales(f) L::halves::<20, 0>(f), minima L::halves::<20, 2>(f), four(f) nibbles::<L, 20, 4>(f), nibbles(4, n) n);
+block!(Q5_0, 22, Shifted<16>, L, scale, codes(r) five_bits::<L>(at(r, 2)),
+    scales(f) L::halves::<22, 0>(f), four(f) fives::<L, 22, 2, 6>(f));
+block!(Q5_1, 24, Unsigned, L, scale_and_min, codes(r) five_bits::<L>(at(r, 4)),
+    scales(f) L::halves::<24, 0>(f), minima L::halves::<24, 2>(f), four(f) fives::<L, 24, 4, 8>(f));
+block!(IQ4_NL, 18, Signed, L, scale, codes(r) L::lookup(&IQ4_VALUES, L::nibbles16(at(r, 2))),
+    scales(f) L::halves::<18, 0>(f), four(f) looked_up::<L>(&IQ4_VALUES, nibbles::<L, 18, 2>(f)),
+    nibbles(2, n) L::lookup(&IQ4_VALUES, n));
+block!(MXFP4, 17, Shifted<ABOVE>, L, exponent, codes(r) L::lookup(&MXFP4_CODES, L::nibbles16(at(r, 1))),
+    scales(f) L::powers::<17, 0>(f), four(f) looked_up::<L>(&MXFP4_CODES, nibbles::<L, 17, 1>(f)),
+    nibbles(1, n) L::lookup(&MXFP4_CODES, n));
+
+/// Nibbles from byte `AT` of blocks of so many bytes.
+#[inline(always)]
+unsafe fn nibbles<L: Lanes, const BYTES: usize, const AT: usize>(four: Four) -> [L::Bytes; 2] {
+    let both = L::sixteens::<BYTES, AT>(four);
+    [L::field(both, 0, 15), L::field(both, 4, 15)]
+}
+
+#[inline(always)]
+unsafe fn looked_up<L: Lanes>(table: &[i8; 16], codes: [L::Bytes; 2]) -> [L::Bytes; 2] {
+    [L::lookup(table, codes[0]), L::lookup(table, codes[1])]
+}
+
+/// 32 fifth bits from byte `HIGH`, and nibbles from byte `LOW`.
+#[inline(always)]
+unsafe fn fives<L: Lanes, const BYTES: usize, const HIGH: usize, const LOW: usize>(four: Four) -> [L::Bytes; 2] {
+    let [first, last] = nibbles::<L, BYTES, LOW>(four);
+    let fifth = L::fifth_bits::<BYTES, HIGH>(four);
+    [L::or(first, fifth[0]), L::or(last, fifth[1])]
+}
 
 /// A scale in f16.
 mod scale {

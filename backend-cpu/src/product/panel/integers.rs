@@ -197,17 +197,10 @@ unsafe fn sum_dots<L: PanelLanes, W: Blocks, const N: usize, const H: usize>(
 
 /// Dwords whose sums of pairs fit into 16 bits together: 2·127·most·run < 2^15, where codes with minima go to 31.
 const fn run<W: Blocks>() -> usize {
-    match W::Codes::OFFSET {
-        None => 1,
-        Some(0 | 16) => 4,
-        Some(4 | 8) => {
-            if W::VALUES == 256 {
-                4
-            } else {
-                8
-            }
-        }
+    match Form::Plain.offset::<W>() {
+        Some(8) => 8,
+        Some(0 | 4 | 16) => 4,
         Some(32) => 2,
-        Some(_) => 1,
+        _ => 1,
     }
 }

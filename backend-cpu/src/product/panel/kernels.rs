@@ -110,7 +110,13 @@ fn kernel<M: Method>(product: Product, set: &'static str) -> Kernel {
     }
 }
 
-kernels!(avx2, "avx2", W => Integers<lanes::Avx2, W, 2, 1, 1>, target_feature(enable = "avx2,fma,f16c"));
+kernels!(avx2, "avx2", W => Integers<lanes::Avx2<false>, W, 2, 1, 1>, target_feature(enable = "avx2,fma,f16c"));
+kernels!(
+    avxvnni,
+    "avxvnni",
+    W => Integers<lanes::Avx2<true>, W, 3, 2, 1>,
+    target_feature(enable = "avx2,fma,f16c,avxvnni")
+);
 kernels!(
     avx512,
     "avx512",
@@ -129,8 +135,8 @@ kernels!(
     W => Halves<lanes::Avx512<true>, W, Instructions>,
     target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
 );
-kernels!(amx_emulated, "amx-emulated", W => Halves<lanes::Avx2, W, Emulated>, target_feature(enable = "avx2,fma,f16c"));
-exact_kernels!(exact_avx2, "avx2", U => Floats<lanes::Avx2, U, 6, 3, 1>, target_feature(enable = "avx2,fma,f16c"));
+kernels!(amx_emulated, "amx-emulated", W => Halves<lanes::Avx2<false>, W, Emulated>, target_feature(enable = "avx2,fma,f16c"));
+exact_kernels!(exact_avx2, "avx2", U => Floats<lanes::Avx2<false>, U, 6, 3, 1>, target_feature(enable = "avx2,fma,f16c"));
 exact_kernels!(
     exact_avx512,
     "avx512",
@@ -157,6 +163,10 @@ pub(in crate::product) fn panels(kernels: Kernels) -> Option<Panels> {
     let set = match kernels.set() {
         KernelSet::Scalar => return None,
         KernelSet::Avx2 => avx2,
+        KernelSet::AvxVnni => Panels {
+            quantized: avxvnni::choice,
+            ..avx2
+        },
         KernelSet::Avx512 => avx512,
     };
     Some(match kernels.tiles() {

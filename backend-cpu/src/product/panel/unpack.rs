@@ -37,8 +37,10 @@ impl Form {
     #[inline(always)]
     pub const fn offset<W: Blocks>(self) -> Option<u8> {
         match (self, W::Codes::OFFSET) {
-            (Form::Plain, offset) => offset,
             (_, Some(0)) => Some(0),
+            (Form::Plain, None) => None,
+            // of which a shift makes the sums times it
+            (Form::Plain, Some(offset)) => Some(offset.next_power_of_two()),
             _ => Some(OFFSET),
         }
     }

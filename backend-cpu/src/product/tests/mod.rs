@@ -6,10 +6,8 @@ mod panels;
 use backend_api::{decode::decode_row, types::Type};
 
 use super::{
-    columns::column_bytes,
     kernel::{Takes, Weights},
     select::{SETS, Selected, Way, select},
-    supers,
 };
 use crate::kernel_set::{KernelSet, Kernels};
 
@@ -143,21 +141,20 @@ impl Case {
     /// The products of some of the columns, each of them `rows` long, from weights at an odd address.
     fn run(&self, set: &Selected, columns: &[usize]) -> Vec<Vec<f32>> {
         let kernel = set.kernel(self.ty, self.way).unwrap();
-        let bytes = column_bytes(self.values).max(supers::column_bytes(self.values));
+        let bytes = Takes::QUANTIZED
+            .map(|(_, bytes)| bytes(self.values))
+            .into_iter()
+            .max()
+            .unwrap();
         let mut quantized = vec![vec![Line([0; 64]); bytes.div_ceil(64)]; columns.len()];
         let mut pointers = Vec::new();
         for (quantized, &column) in quantized.iter_mut().zip(columns) {
             let (x, to) = (&self.columns[column], quantized.as_mut_ptr().cast::<u8>());
             pointers.push(match kernel.takes {
                 Takes::Plain => x.as_ptr().cast(),
-                Takes::Supers => {
-                    // SAFETY: as below.
-                    unsafe { set.quantize_supers(x, to) };
-                    to.cast_const()
-                }
-                Takes::Blocks => {
+                kind => {
                     // SAFETY: the column has the bytes that it takes, and the set is available.
-                    unsafe { set.quantize(x, to) };
+                    unsafe { set.quantize(kind as usize, x, to) };
                     to.cast_const()
                 }
             });
