@@ -97,9 +97,12 @@ pub(super) enum Takes {
     Plain,
 }
 
+/// Bytes of a column of so many values.
+type ColumnBytes = fn(usize) -> usize;
+
 impl Takes {
     /// Those that are quantized, each with the bytes of a column of so many values.
-    pub const QUANTIZED: [(Takes, fn(usize) -> usize); 2] = [
+    pub const QUANTIZED: [(Takes, ColumnBytes); 2] = [
         (Takes::Octets, octets::column_bytes),
         (Takes::Supers, supers::column_bytes),
     ];

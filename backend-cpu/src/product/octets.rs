@@ -134,7 +134,7 @@ unsafe fn groups<L: Lanes, W: Small, const N: usize, const PAIRS: usize>(
                         *from = from.add(1);
                     }
                 }
-                if blocks % 8 > 0 {
+                if !blocks.is_multiple_of(8) {
                     add::<L, W, N, PAIRS>(&at_octet, blocks % 8, &from, &mut sums);
                 }
                 for (c, sums) in sums.iter().enumerate().take(group.len()) {

@@ -222,12 +222,13 @@ impl Codes {
     ) {
         let mut bits = [[[0; ROWS]; CHUNK / 32]; 2];
         for (lane, row) in all::<ROWS>(weights, row).into_iter().enumerate() {
-            for i in 0..blocks {
+            let [scales, minima] = &mut bits;
+            for (i, (scales, minima)) in scales[..blocks].iter_mut().zip(minima).enumerate() {
                 // SAFETY: the caller's promise: the blocks lie in the rows.
                 let [scale, min] = unsafe { W::bits(row.wrapping_add((first + i) * W::BYTES)) };
-                bits[0][i][lane] = scale;
+                scales[lane] = scale;
                 if W::Codes::MINIMA {
-                    bits[1][i][lane] = min;
+                    minima[lane] = min;
                 }
             }
         }
