@@ -102,6 +102,7 @@ fn value(set: KernelSet) -> f32 {
     match set {
         KernelSet::Scalar => 10.0,
         KernelSet::Avx2 => 20.0,
+        KernelSet::AvxVnni => 25.0,
         KernelSet::Avx512 => 30.0,
     }
 }

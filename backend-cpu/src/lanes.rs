@@ -446,9 +446,9 @@ macro_rules! kernel {
                 // SAFETY: `Kernels` holds only sets that were detected on this machine.
                 #[cfg(target_arch = "x86_64")]
                 $crate::kernel_set::KernelSet::Avx512 => unsafe { avx512($($arg),*) },
-                // SAFETY: as above.
+                // SAFETY: as above; floats gain nothing from AVX-VNNI.
                 #[cfg(target_arch = "x86_64")]
-                $crate::kernel_set::KernelSet::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::kernel_set::KernelSet::Avx2 | $crate::kernel_set::KernelSet::AvxVnni => unsafe { avx2($($arg),*) },
                 _ => body::<$crate::lanes::Plain>($($arg),*),
             }
         }
