@@ -33,8 +33,14 @@ use crate::{
 struct Architecture {
     /// The names that `general.architecture` has for it; its keys have any of them as prefix.
     names: &'static [&'static str],
+    /// Tokens of a step, unless the user says otherwise or less saves memory.
+    batch: u32,
     load: Load,
 }
+
+/// The batch of architectures that name no other. A step reads each weight once, whatever its size, so that arithmetic is what
+/// bounds it long before 512 tokens; beyond, activations cost memory and nothing is gained.
+const USUAL_BATCH: u32 = 512;
 
 enum Load {
     /// Reads hyper-parameters for the decoder that architectures share.
@@ -51,6 +57,7 @@ impl Architecture {
     ) -> Architecture {
         Architecture {
             names,
+            batch: USUAL_BATCH,
             load: Load::Decoder(config),
         }
     }
@@ -62,8 +69,14 @@ impl Architecture {
     ) -> Architecture {
         Architecture {
             names,
+            batch: USUAL_BATCH,
             load: Load::Own(load),
         }
+    }
+
+    /// The same with another batch.
+    const fn with_batch(self, batch: u32) -> Architecture {
+        Architecture { batch, ..self }
     }
 
     fn load(&self, keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
@@ -135,6 +148,7 @@ impl Loaded {
 pub struct Model {
     loaded: Arc<Loaded>,
     architecture: String,
+    batch: u32,
 }
 
 impl Model {
@@ -158,6 +172,7 @@ impl Model {
         Ok(Model {
             loaded: Arc::new(loaded),
             architecture: name.into(),
+            batch: architecture.batch,
         })
     }
 
@@ -179,6 +194,16 @@ impl Model {
     /// The cache that it needs.
     pub fn cache(&self) -> &CacheLayout {
         &self.loaded.cache
+    }
+
+    /// The most tokens of a step that serve it well.
+    pub fn batch(&self) -> u32 {
+        self.batch
+    }
+
+    /// How many layers it has.
+    pub fn layers(&self) -> usize {
+        self.loaded.cache.layers.len()
     }
 
     /// The model as operations, for steps of this shape.
