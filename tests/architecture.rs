@@ -57,7 +57,7 @@ const UNSAFE: &[&str] = &[
     "backend-cpu/tests/allocations.rs",
     "backend-cpu/tests/edges.rs",
     "host/src/execution/device.rs",
-    "host/src/execution/engine.rs",
+    "host/src/execution/share.rs",
     "host/src/execution/tests/mod.rs",
     "host/src/plugins/probe.rs",
     "host/src/plugins/trust.rs",

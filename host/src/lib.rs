@@ -10,6 +10,7 @@ pub mod execution;
 pub mod generation;
 pub mod log;
 pub mod model;
+pub mod placement;
 pub mod plugins;
 pub mod progress;
 pub mod reply;
