@@ -61,6 +61,7 @@ const UNSAFE: &[&str] = &[
     "host/src/execution/tests/mod.rs",
     "host/src/plugins/probe.rs",
     "host/src/plugins/trust.rs",
+    "host/src/setup/tests.rs",
     "host/tests/allocations.rs",
     "models/src/gguf/guard.rs",
     "models/src/gguf/source.rs",

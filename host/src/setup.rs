@@ -21,8 +21,11 @@ use crate::{
 pub const DEFAULT_BATCH: u32 = 512;
 /// Tokens a page of the cache.
 const PAGE_TOKENS: u32 = 64;
-/// How often a new plan is made where a device has less memory than it said.
-const RETRIES: usize = 8;
+/// How often a new plan is made where a device has less memory than it said: each takes twice as much off as the one before,
+/// so that they end with nothing asked of it.
+const RETRIES: u32 = 8;
+/// The part of what a device was asked for that it is asked less of after it refused the first time.
+const FIRST_STEP: u64 = 64;
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -163,7 +166,7 @@ impl<'a> Setup<'a> {
     /// Opens a backend's devices. Where one has less memory than it said, another plan is made with what it has.
     fn open(&self, plugin: &Plugin, meter: &Meter) -> anyhow::Result<Outcome> {
         let mut ground = placement::ground(plugin, &self.plugins, &self.request.devices, self.request.fallback)?;
-        for _ in 0..RETRIES {
+        for retry in 0..RETRIES {
             let placement = match self.place(&ground) {
                 Ok(placement) => placement,
                 Err(refused @ PlaceError::Refused { .. }) => return Ok(Err(refused)),
@@ -173,8 +176,8 @@ impl<'a> Setup<'a> {
             let model = self.model;
             match Engine::open(model.file.clone(), &model.model, settings, plan, log::services(), meter) {
                 Ok(engine) => return Ok(Ok((engine, placement))),
-                Err(error) if shrink(&mut ground, &placement, &error) => {
-                    tracing::warn!("{error}; planning again with less");
+                Err(error) if shrink(&mut ground, &placement, &error, retry) => {
+                    tracing::warn!("{error}; planning again with less of it");
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -183,9 +186,8 @@ impl<'a> Setup<'a> {
     }
 }
 
-/// Takes from a device that ran out of memory at least so much that the same is not asked of it again. False for other
-/// failures.
-fn shrink(ground: &mut Ground, placement: &Placement, error: &EngineError) -> bool {
+/// Takes memory from a device that ran out of it, so that less is asked of it. False for other failures.
+fn shrink(ground: &mut Ground, placement: &Placement, error: &EngineError, retry: u32) -> bool {
     let EngineError::Device { device, error } = error else {
         return false;
     };
@@ -193,12 +195,12 @@ fn shrink(ground: &mut Ground, placement: &Placement, error: &EngineError) -> bo
     let Some(of) = failed.filter(|_| error.code() == Code::OutOfMemory) else {
         return false;
     };
-    let Some(target) = ground.devices.get_mut(of.index) else {
+    let Some(target) = ground.devices.get_mut(of.index).filter(|target| !target.imports()) else {
         return false;
     };
-    let taken = of.allocated().saturating_sub(1) + target.context();
-    target.info.free = target.info.free.min(taken);
-    !target.imports()
+    let step = (of.allocated() / FIRST_STEP).max(1) << retry;
+    target.info.free = of.allocated().saturating_sub(step) + target.context();
+    true
 }
 
 /// Heads are kept in whole blocks.
@@ -274,3 +276,6 @@ fn report_refusals(engine: &Engine) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

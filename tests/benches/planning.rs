@@ -20,8 +20,8 @@ fn shape() -> Serving {
     let made = Command::new(env!("CARGO_BIN_EXE_make-model"))
         .args(["gptoss-120b", "--quant", "mxfp4", "--sparse"])
         .arg(&path)
-        .status();
-    assert!(made.is_ok_and(|status| status.success()));
+        .output();
+    assert!(made.is_ok_and(|made| made.status.success()));
     Serving::file(path.to_str().expect("a path in UTF-8"))
 }
 

@@ -55,6 +55,24 @@ fn wishes_that_nothing_meets_are_refused_with_what_can_be_asked() {
 }
 
 #[test]
+fn the_longest_context_is_one_with_all_layers_on_devices() {
+    let max = Wishes {
+        context: Some(ContextWish::Max),
+        ..Wishes::default()
+    };
+    let error = refused(&[2 * MIB], max.clone());
+    assert!(
+        error.starts_with("--ctx-size max is for all layers on devices: the model takes "),
+        "{error}"
+    );
+    let some = Wishes { layers: Some(2), ..max };
+    let serving = serving("gemma3-q8_0");
+    let placement = placed(&serving, &[4 * MIB], &some, 1).unwrap();
+    assert_eq!(placement.layers_on_devices(), 2);
+    assert!(placement.settings.context > 64);
+}
+
+#[test]
 fn a_split_is_as_it_was_asked_for() {
     let serving = serving("qwen2-q8_0");
     let layers = serving.model.model.layers();

@@ -59,7 +59,7 @@ impl std::fmt::Debug for Target {
     }
 }
 
-/// What the driver of a card that is not open is taken to keep for itself.
+/// What the driver of a logical card is taken to keep for itself.
 const ASSUMED_CONTEXT: u64 = 128 << 20;
 
 impl Target {
@@ -112,10 +112,11 @@ impl Target {
         }
     }
 
-    /// Bytes that the driver keeps for itself, which no plan has: assumed for cards, nothing for other devices.
+    /// Bytes that a driver keeps for itself, which no plan has: assumed of a logical card. What is free of a real one is
+    /// measured beside it.
     pub fn context(&self) -> u64 {
-        match self.kind() {
-            DeviceKind::Gpu if !self.imports() => ASSUMED_CONTEXT,
+        match (self.kind(), self.logical) {
+            (DeviceKind::Gpu, Some(_)) => ASSUMED_CONTEXT,
             _ => 0,
         }
     }

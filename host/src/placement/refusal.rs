@@ -5,7 +5,7 @@ use std::fmt;
 use indicatif::HumanBytes;
 
 use super::{
-    DEFAULT_CONTEXT, PlaceError, Placement,
+    ContextWish, DEFAULT_CONTEXT, PlaceError, Placement,
     search::{Search, Share},
 };
 use crate::execution::{
@@ -193,7 +193,7 @@ impl Search<'_> {
         let taken = self.taken(&settings, share)?;
         let what = format!(
             "{}the model takes {taken} at a context of {context} and batch {}, and there is room for {}",
-            if self.wishes.split.is_empty() { "" } else { "--split: " },
+            self.wish_for_all(),
             settings.batch,
             self.there_is()
         );
@@ -201,6 +201,15 @@ impl Search<'_> {
             what,
             "a shorter --ctx-size, a smaller --kv-type, or fewer layers on the devices (--gpu-layers)".into(),
         )
+    }
+
+    /// The option that asks for all layers on devices, as messages begin with it.
+    fn wish_for_all(&self) -> &'static str {
+        match (self.wishes.context, self.wishes.split.is_empty()) {
+            (Some(ContextWish::Max), _) => "--ctx-size max is for all layers on devices: ",
+            (_, false) => "--split: ",
+            _ => "",
+        }
     }
 
     /// Refuses what even the host has no room for.
