@@ -80,7 +80,10 @@ fn several_settings() -> Vec<Settings> {
 
 /// The most scratch memory that the plan's programs declare, compiled on a device of their own; nothing else is theirs.
 fn declared_scratch(serving: &Serving, plan: &Plan) -> u64 {
-    let device = serving.target.open(log::services(), &OpenOptions::default()).unwrap();
+    let device = serving
+        .target
+        .open(log::services(), &OpenOptions::default(), [])
+        .unwrap();
     let programs = plan
         .segments
         .iter()

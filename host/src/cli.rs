@@ -12,8 +12,9 @@ use crate::{
     generation::MOST_AHEAD,
     loading,
     model::{LoadedModel, ModelError},
+    placement::{ContextWish, DeviceList, Wishes, size},
     sampling::{Sampler, SamplingError, SamplingOptions},
-    setup::{DEFAULT_BATCH, DeviceChoice, Request},
+    setup::{DEFAULT_BATCH, Request},
 };
 
 const STYLES: styling::Styles = styling::Styles::styled()
@@ -31,11 +32,24 @@ Examples:
   host run model.gguf \"A city and its rivers\" --json-schema city.json
   cat report.txt | host run model.gguf \"Summarize this.\"";
 
+const PLAN_EXAMPLES: &str = "\
+A plan needs the header of the file alone, and no device. COUNTxSIZE stands for so many cards, of whose memory 128 MiB are \
+assumed to be their driver's. What is planned is what is allocated, byte for byte.
+
+Examples:
+  host plan model.gguf
+  host plan model.gguf --devices 2x11441MiB --ctx-size 16384
+  host plan model.gguf --devices 1x11441MiB --ctx-size max --json
+  host plan model.gguf --devices 1x8GiB,1x4GiB --gpu-layers 20";
+
 /// Runs language models from GGUF files on the best backend that this machine has.
 #[derive(Debug, Parser)]
 #[command(name = "host", version, styles = STYLES, max_term_width = 100, arg_required_else_help = true)]
 #[command(after_help = crate::environment::help())]
 pub struct Cli {
+    /// What is logged: error, warn, info, debug or trace [default: warn]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log: Option<String>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -47,6 +61,9 @@ pub enum Command {
     /// Talk with a model, or answer one prompt
     #[command(after_help = RUN_EXAMPLES)]
     Run(Box<RunArgs>),
+    /// Show what a model takes of each device, and what goes where, without loading it
+    #[command(after_help = PLAN_EXAMPLES)]
+    Plan(Box<PlanArgs>),
     /// Measure how fast a model runs
     Bench(BenchArgs),
     /// Write the logits of given tokens to a safetensors file
@@ -79,9 +96,30 @@ pub struct EngineArgs {
     /// Backend to run on; the others are tried when it fails
     #[arg(long, value_name = "NAME", default_value = "auto", help_heading = "Devices")]
     pub backend: String,
-    /// Device: [BACKEND:]INDEX as `host backends` lists them
-    #[arg(long, value_name = "DEVICE", help_heading = "Devices")]
-    pub devices: Option<DeviceChoice>,
+    /// Devices: auto, [BACKEND:]INDEX as `host backends` lists them, or parts of one, [BACKEND:]COUNTxSIZE; with commas
+    #[arg(long, value_name = "LIST", help_heading = "Devices")]
+    pub devices: Option<DeviceList>,
+    /// Layers on devices with memory of their own, the last ones; the output projection counts as one [default: all that fit]
+    #[arg(long, value_name = "N", help_heading = "Devices", allow_negative_numbers = true)]
+    pub gpu_layers: Option<u32>,
+    /// How layers are divided among the devices, such as 3,1 [default: evenly, by the room that they have]
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        help_heading = "Devices",
+        allow_negative_numbers = true
+    )]
+    pub split: Vec<u32>,
+    /// Keep the experts of the first N layers in host memory
+    #[arg(long, value_name = "N", help_heading = "Devices", allow_negative_numbers = true)]
+    pub cpu_experts: Option<u32>,
+    /// Memory of each device that is left free, such as 500MiB
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, help_heading = "Devices", allow_negative_numbers = true)]
+    pub reserve: Option<u64>,
+    /// Use all devices, also where fewer would do
+    #[arg(long, help_heading = "Devices")]
+    pub spread: bool,
     /// Folder with backends, searched first
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Devices")]
     pub plugins: Option<PathBuf>,
@@ -94,12 +132,15 @@ pub struct EngineArgs {
     /// Instruction set of the CPU's kernels, to hold them to less than the best; `host backends` lists what is there
     #[arg(long, value_name = "SET", help_heading = "Devices")]
     pub cpu_features: Option<String>,
-    /// Tokens of context [default: 4096, or what the model was trained for if that is less]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=LONGEST_CONTEXT), help_heading = "Memory", allow_negative_numbers = true)]
-    pub ctx_size: Option<u32>,
-    /// Tokens evaluated in one step
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_BATCH, value_parser = clap::value_parser!(u32).range(1..=65536), help_heading = "Memory", allow_negative_numbers = true)]
-    pub batch_size: u32,
+    /// Tokens of context, or max: all that there is room for [default: 4096, or what the model was trained for if that is less]
+    #[arg(long, value_name = "N", value_parser = context, help_heading = "Memory", allow_negative_numbers = true)]
+    pub ctx_size: Option<ContextWish>,
+    /// Tokens evaluated in one step, or auto: what suits the model, or less where that saves a device
+    #[arg(long, value_name = "N", default_value = "auto", value_parser = batch, help_heading = "Memory", allow_negative_numbers = true)]
+    pub batch_size: Batch,
+    /// Sequences that are kept side by side, each with a context of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096), help_heading = "Memory", allow_negative_numbers = true)]
+    pub parallel: u32,
     /// Type of keys and values in the cache: f32, f16, q8_0 or q4_0
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = cache_type, help_heading = "Memory")]
     pub kv_type: Type,
@@ -109,7 +150,32 @@ pub struct EngineArgs {
 }
 
 /// Positions are exact as f32 up to here.
-const LONGEST_CONTEXT: i64 = 1 << 24;
+const LONGEST_CONTEXT: u32 = 1 << 24;
+/// The most tokens of a step.
+const LARGEST_BATCH: u32 = 65536;
+
+fn number(text: &str, most: u32, word: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (1..=most).contains(number));
+    number.ok_or_else(|| format!("expected {word} or a number from 1 to {most}"))
+}
+
+fn context(text: &str) -> Result<ContextWish, String> {
+    match text {
+        "max" => Ok(ContextWish::Max),
+        text => number(text, LONGEST_CONTEXT, "max").map(ContextWish::Tokens),
+    }
+}
+
+/// Tokens of a step, or none: the model and its devices say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch(pub Option<u32>);
+
+fn batch(text: &str) -> Result<Batch, String> {
+    match text {
+        "auto" => Ok(Batch(None)),
+        text => Ok(Batch(Some(number(text, LARGEST_BATCH, "auto")?))),
+    }
+}
 
 fn cache_type(text: &str) -> Result<Type, String> {
     let known = Type::CACHE.into_iter().find(|ty| ty.name().eq_ignore_ascii_case(text));
@@ -132,11 +198,19 @@ impl EngineArgs {
             plugins: self.plugins.clone(),
             backend: (self.backend != "auto").then(|| self.backend.clone()),
             fallback: !self.no_fallback,
-            device: self.devices.clone(),
             features: self.cpu_features.clone(),
+            devices: self.devices.clone().unwrap_or_default(),
             threads: self.threads.unwrap_or(0),
-            context: self.ctx_size,
-            batch: self.batch_size,
+            wishes: Wishes {
+                context: self.ctx_size,
+                batch: self.batch_size.0,
+                layers: self.gpu_layers,
+                split: self.split.clone(),
+                experts: self.cpu_experts,
+                reserve: self.reserve.unwrap_or(0),
+                spread: self.spread,
+            },
+            sequences: self.parallel,
             rows,
             ahead: 0,
             cache_type: self.kv_type,
@@ -331,6 +405,20 @@ pub struct RunArgs {
     pub engine: EngineArgs,
 }
 
+/// `host plan`.
+#[derive(Clone, Debug, Args)]
+pub struct PlanArgs {
+    /// GGUF file, of which the header is enough, or `embedded` [default: embedded]
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub model: Option<String>,
+    /// Print JSON; sizes in bytes
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub engine: EngineArgs,
+}
+
 /// `host bench`.
 #[derive(Clone, Debug, Args)]
 #[command(
@@ -382,9 +470,12 @@ pub struct BenchArgs {
     /// Backend to run on; the others are tried when it fails
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub backend: String,
-    /// Device: [BACKEND:]INDEX as `host backends` lists them
-    #[arg(long, value_name = "DEVICE")]
-    pub devices: Option<DeviceChoice>,
+    /// Devices: auto, [BACKEND:]INDEX as `host backends` lists them, or parts of one, [BACKEND:]COUNTxSIZE; with commas
+    #[arg(long, value_name = "LIST")]
+    pub devices: Option<DeviceList>,
+    /// Layers on devices with memory of their own, the last ones; the output projection counts as one [default: all that fit]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub gpu_layers: Option<u32>,
     /// Folder with backends, searched first
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub plugins: Option<PathBuf>,

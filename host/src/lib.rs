@@ -11,6 +11,7 @@ pub mod generation;
 pub mod loading;
 pub mod log;
 pub mod model;
+pub mod placement;
 pub mod plugins;
 pub mod progress;
 pub mod reply;

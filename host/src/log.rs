@@ -17,9 +17,10 @@ use tracing_subscriber::{
 
 use crate::{environment, plugins::answer::words};
 
-/// Starts the log. Warnings are always shown; `GRAFT_LOG` asks for more or less. A second call does nothing.
-pub fn init() {
-    let (filter, refused) = match environment::log().map(EnvFilter::try_new) {
+/// Starts the log. Warnings are always shown; `--log`, or else `GRAFT_LOG`, asks for more or less. A second call does nothing.
+pub fn init(wanted: Option<&str>) {
+    let wanted = wanted.map(str::to_owned).or_else(environment::log);
+    let (filter, refused) = match wanted.map(EnvFilter::try_new) {
         Some(Ok(filter)) => (filter, None),
         Some(Err(error)) => (EnvFilter::new("warn"), Some(error)),
         None => (EnvFilter::new("warn"), None),
@@ -31,7 +32,7 @@ pub fn init() {
         .event_format(Line)
         .try_init();
     if let (Ok(()), Some(error)) = (started, refused) {
-        tracing::warn!("GRAFT_LOG is not understood: {error}; hint: GRAFT_LOG=debug or GRAFT_LOG=host=debug");
+        tracing::warn!("GRAFT_LOG or --log is not understood: {error}; hint: GRAFT_LOG=debug or --log host=debug");
     }
 }
 

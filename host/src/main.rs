@@ -10,8 +10,9 @@ use host::{cli::Cli, commands, environment, log, terminal::wrap::plain as harmle
 
 fn main() -> ExitCode {
     models::gguf::guard::install_sigbus_handler();
-    log::init();
-    match commands::run(Cli::parse().command) {
+    let cli = Cli::parse();
+    log::init(cli.log.as_deref());
+    match commands::run(cli.command) {
         Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {

@@ -5,9 +5,16 @@ use std::{
     time::Duration,
 };
 
+use serde::Serialize;
+
 use crate::{
     conversation::Turn,
-    generation::{Drafted, Session},
+    execution::{
+        Engine,
+        plan::{DevicePlan, Purposes},
+    },
+    generation::Drafted,
+    setup::Layers,
 };
 
 /// A time in milliseconds.
@@ -66,14 +73,68 @@ pub fn turn(to: &mut dyn Write, turn: &Turn) -> io::Result<()> {
     Ok(())
 }
 
-/// What each device allocated, and for what.
-pub fn memory(to: &mut dyn Write, session: &mut Session, devices: &[String]) -> io::Result<()> {
-    for (label, device) in devices.iter().zip(&session.engine().plan().devices) {
-        writeln!(to, "{label}: {} bytes allocated", device.allocated())?;
-        for (region, bytes) in &device.regions {
-            writeln!(to, "  {:<12} {bytes:>14}", region.name())?;
+/// A device's memory in bytes, planned and allocated, and its part of the model.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeviceMemory {
+    /// The device.
+    pub name: String,
+    /// Layers of the model that it has; the output projection counts as one.
+    pub layers: usize,
+    /// What was planned.
+    pub planned: u64,
+    /// What was allocated.
+    pub allocated: u64,
+    /// What was planned, by what it is for.
+    #[serde(flatten)]
+    pub purposes: Purposes,
+}
+
+/// The memory of all devices of an engine.
+pub fn devices(engine: &Engine, layers: &Layers) -> Vec<DeviceMemory> {
+    let plans = engine
+        .plan()
+        .devices
+        .iter()
+        .zip(engine.allocated())
+        .zip(&layers.of_each);
+    let memory = |((plan, (allocated, _)), layers): ((&DevicePlan, (u64, u64)), &usize)| DeviceMemory {
+        name: plan.target.label(),
+        layers: *layers,
+        planned: plan.allocated(),
+        allocated,
+        purposes: plan.purposes(),
+    };
+    plans.map(memory).collect()
+}
+
+/// What runs where, what each device was planned to allocate and did, and for what.
+pub fn memory(to: &mut dyn Write, engine: &Engine, layers: &Layers) -> io::Result<()> {
+    writeln!(
+        to,
+        "{} of {} layers on devices, {}",
+        layers.on_devices,
+        layers.total,
+        counted(engine.plan().segments.len(), "graph split")
+    )?;
+    for device in devices(engine, layers) {
+        writeln!(
+            to,
+            "{}: {}, {} bytes planned, {} allocated",
+            device.name,
+            counted(device.layers, "layer"),
+            device.planned,
+            device.allocated
+        )?;
+        let of = device.purposes;
+        let purposes = [
+            ("weights", of.weights),
+            ("cache", of.cache),
+            ("compute", of.compute),
+            ("workspace", of.workspace),
+        ];
+        for (name, bytes) in purposes {
+            writeln!(to, "  {name:<12} {bytes:>14}")?;
         }
-        writeln!(to, "  {:<12} {:>14}", "scratch", device.workspace)?;
     }
     Ok(())
 }

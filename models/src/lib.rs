@@ -5,6 +5,7 @@ pub mod error;
 pub mod gguf;
 pub mod graph;
 pub mod keys;
+mod model;
 pub mod names;
 pub mod origins;
 pub mod template;

@@ -122,7 +122,7 @@ fn an_answer_is_all_that_stands_on_standard_output() {
     let plain = answer(&[&["run", MODEL, "ROMEO:", "--predict", "8"], &PLAIN[..]].concat());
     let ran = host(&[&["run", MODEL, "ROMEO:", "--predict", "8", "--stats"], &PLAIN[..]].concat());
     assert_eq!((ran.code, &ran.stdout), (Some(0), &plain));
-    for figure in ["load ", "prefill ", "decode ", "tokens/s", "bytes allocated", "scratch"] {
+    for figure in ["load ", "prefill ", "decode ", "tokens/s", "bytes planned", "workspace"] {
         assert!(ran.stderr.contains(figure), "{figure:?} in {}", ran.stderr);
     }
     let report = run_json(&["--predict", "8"]);
@@ -144,6 +144,7 @@ fn an_answer_in_json_has_what_is_documented() {
         "timings",
         "backend",
         "devices",
+        "memory",
     ];
     assert_eq!(keys(&report), expected);
     assert_eq!(keys(&report["timings"]), ["load_ms", "prefill_ms", "decode_ms"]);

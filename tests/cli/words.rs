@@ -19,6 +19,7 @@ fn every_command_explains_itself_with_examples() {
         "backends",
         "check",
         "bench",
+        "plan",
         "completions",
     ] {
         let help = answer(&[command, "--help"]);
@@ -40,7 +41,7 @@ fn the_version_is_the_workspaces() {
 fn without_a_command_the_help_goes_to_standard_error() {
     let ran = host(&[]);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""));
-    assert!(ran.stderr.contains("Usage: host <COMMAND>"));
+    assert!(ran.stderr.contains("Usage: host [OPTIONS] <COMMAND>"));
 }
 
 #[test]
@@ -98,7 +99,12 @@ fn a_bad_value_names_its_option() {
         ("--devices", "first"),
         ("--devices", "cpu:"),
         ("--devices", "-1"),
-        ("--devices", "2x1GiB"),
+        ("--devices", "2x1parsec"),
+        ("--devices", "cpu:0,gpu:0"),
+        ("--gpu-layers", "-1"),
+        ("--split", "1,x"),
+        ("--reserve", "much"),
+        ("--parallel", "0"),
     ];
     let mut all = String::new();
     for (option, value) in bad {

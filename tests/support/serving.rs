@@ -76,6 +76,7 @@ fn cpu_target(library: PathBuf) -> Target {
         backend: plugin.label(),
         module,
         info: plugin.devices[0].clone(),
+        logical: None,
     }
 }
 

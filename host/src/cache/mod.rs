@@ -106,7 +106,8 @@ impl CacheConfig {
         u32::try_from(pages).unwrap_or(u32::MAX)
     }
 
-    fn check(&self) -> Result<(), CacheError> {
+    /// An error where the dimensions are impossible.
+    pub fn check(&self) -> Result<(), CacheError> {
         let require = |holds: bool, what: &dyn Fn() -> String, expected| {
             if holds {
                 Ok(())

@@ -5,7 +5,12 @@ use std::{collections::HashMap, fs, io, path::Path, process::ExitCode};
 use anyhow::{Context, bail};
 use safetensors::{Dtype, tensor::TensorView};
 
-use crate::{cli::LogitsArgs, execution::Engine, progress::Waiting, setup};
+use crate::{
+    cli::LogitsArgs,
+    execution::Engine,
+    progress::Waiting,
+    setup::{self, DEFAULT_BATCH},
+};
 
 /// Most bytes of logits that one step gives.
 const STEP_BYTES: u64 = 64 << 20;
@@ -23,7 +28,8 @@ pub fn run(args: &LogitsArgs) -> anyhow::Result<ExitCode> {
             vocabulary - 1
         );
     }
-    let rows = (STEP_BYTES / (4 * u64::from(vocabulary))).clamp(1, args.engine.batch_size.into()) as u32;
+    let rows = (STEP_BYTES / (4 * u64::from(vocabulary)))
+        .clamp(1, args.engine.batch_size.0.unwrap_or(DEFAULT_BATCH).into()) as u32;
     let mut running = setup::start(&model, &args.engine.request(rows), waiting.meter())?;
     drop(waiting);
     if tokens.len() > running.context as usize {

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod check;
 pub mod inspect;
 pub mod logits;
+pub mod plan;
 pub mod run;
 pub mod tokenize;
 
@@ -24,6 +25,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(&args, &mut out),
         Command::Logits(args) => logits::run(&args),
         Command::Tokenize(args) => tokenize::run(&args, &mut out),
+        Command::Plan(args) => plan::run(&args, &mut out),
         Command::Bench(args) => bench::run(&args, &mut out),
         Command::Check(args) => check::run(&args, &mut out),
         Command::Inspect(args) => inspect::run(&args, &mut out),

@@ -24,8 +24,8 @@ use crate::{
         print::{Printer, Thoughts, tell_the_rest},
     },
     sampling::SamplingOptions,
-    setup::{self, Request},
-    stats::{self, milliseconds},
+    setup::{self, Layers, Request},
+    stats::{self, DeviceMemory, milliseconds},
     structured::Format,
     terminal::{self, Place, wrap::plain},
 };
@@ -47,6 +47,7 @@ struct Report<'a> {
     timings: Timings,
     backend: &'a str,
     devices: &'a [String],
+    memory: Vec<DeviceMemory>,
 }
 
 #[derive(Serialize)]
@@ -77,6 +78,7 @@ pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         time: start.elapsed(),
         backend: running.backend,
         devices: running.devices,
+        layers: running.layers,
     };
 
     let keep = (!args.no_shift).then_some(args.keep);
@@ -94,6 +96,7 @@ struct Loaded {
     time: Duration,
     backend: String,
     devices: Vec<String>,
+    layers: Layers,
 }
 
 /// Whether somebody sits at a terminal and has given no prompt.
@@ -111,7 +114,7 @@ fn converse(
     if args.stats {
         let mut err = stderr().lock();
         stats::loading(&mut err, loaded.time)?;
-        stats::memory(&mut err, conversation.session(), &loaded.devices)?;
+        stats::memory(&mut err, conversation.session().engine(), &loaded.layers)?;
     }
     let place = Place {
         devices: &loaded.devices,
@@ -132,7 +135,8 @@ fn answer(
 ) -> anyhow::Result<()> {
     let turn = if args.json {
         let turn = conversation.say(text, &mut |_| Ok(()))?;
-        serde_json::to_writer(&mut *out, &report(&turn, loaded))?;
+        let memory = stats::devices(conversation.session().engine(), &loaded.layers);
+        serde_json::to_writer(&mut *out, &report(&turn, loaded, memory))?;
         turn
     } else {
         print_reply(&mut conversation, text, args.hide_thinking, out)?
@@ -147,12 +151,12 @@ fn answer(
         let mut err = stderr().lock();
         stats::loading(&mut err, loaded.time)?;
         stats::turn(&mut err, &turn)?;
-        stats::memory(&mut err, conversation.session(), &loaded.devices)?;
+        stats::memory(&mut err, conversation.session().engine(), &loaded.layers)?;
     }
     Ok(())
 }
 
-fn report<'a>(turn: &'a Turn, loaded: &'a Loaded) -> Report<'a> {
+fn report<'a>(turn: &'a Turn, loaded: &'a Loaded, memory: Vec<DeviceMemory>) -> Report<'a> {
     let answer = &turn.answer;
     Report {
         text: &turn.reply.content,
@@ -172,6 +176,7 @@ fn report<'a>(turn: &'a Turn, loaded: &'a Loaded) -> Report<'a> {
         },
         backend: &loaded.backend,
         devices: &loaded.devices,
+        memory,
     }
 }
 

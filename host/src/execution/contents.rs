@@ -41,6 +41,16 @@ pub fn bytes(source: Source, plan: &Plan, file: &Gguf) -> u64 {
     }
 }
 
+/// Gives the pages of the map back that `source` was read from.
+pub fn release(source: Source, file: &Gguf) {
+    match source {
+        Source::Weight(tensor, _) | Source::Rewritten(tensor, _) | Source::Widened(tensor) => {
+            file.release(&file.tensors()[tensor]);
+        }
+        Source::Constant(_) => {}
+    }
+}
+
 /// A tensor as f32.
 fn widened(info: &TensorInfo, data: &[u8]) -> Result<Vec<f32>> {
     let TensorType::Known(ty) = info.kind else {

@@ -1,14 +1,17 @@
 //! A backend's device: first as a description that plans are made for, then open.
 
+use std::sync::Arc;
+
 use backend_api::{
     BackendError, Result,
     contract::{
-        BackendModule, Binding, BufferId, Counter, DeviceInfo, DeviceKind, DeviceObject, HostServices, MemoryRules,
-        OpenOptions, Place, ProgramId, ProgramNeeds, QueueId, WeightLayout, flags,
+        BackendModule, Binding, BufferId, Counter, DeviceInfo, DeviceKind, DeviceObject, EventId, HostServices,
+        MemoryRules, OpenOptions, Place, ProgramId, ProgramNeeds, QueueId, WeightLayout, flags,
     },
     graph::{Graph, Step, Tensor},
 };
 
+use super::ledger::Ledger;
 use crate::plugins::answer::told;
 
 /// The most bytes that one answer of a backend may name: more than any device has, and few enough that what is summed
@@ -40,8 +43,10 @@ pub struct Target {
     pub backend: String,
     /// The backend's functions.
     pub module: BackendModule,
-    /// The device.
+    /// The device. A logical one has the number of the device that it is part of, a size of its own, and imports nothing.
     pub info: DeviceInfo,
+    /// For a logical device, its number among them: several share a real one, each with memory of its own.
+    pub logical: Option<u32>,
 }
 
 impl std::fmt::Debug for Target {
@@ -49,9 +54,13 @@ impl std::fmt::Debug for Target {
         f.debug_struct("Target")
             .field("backend", &self.backend)
             .field("info", &self.info)
+            .field("logical", &self.logical)
             .finish_non_exhaustive()
     }
 }
+
+/// What the driver of a logical card is taken to keep for itself.
+const ASSUMED_CONTEXT: u64 = 128 << 20;
 
 impl Target {
     /// Whether the device serves a node; if not, why.
@@ -90,16 +99,50 @@ impl Target {
 
     /// `cpu:0 AMD EPYC`, as people see it.
     pub fn label(&self) -> String {
-        format!("{}:{} {}", self.backend, self.info.id, self.info.name)
+        format!("{} {}", self.short_label(), self.info.name)
+            .trim_end()
+            .to_owned()
     }
 
-    /// Opens the device.
-    pub fn open(&self, services: HostServices, options: &OpenOptions) -> Result<Device> {
-        let object = told(self.module.open()(services, self.info.id, options))?;
+    /// `cpu:0`, as it is asked for, and `cpu:0/2` for the third logical device over it.
+    pub fn short_label(&self) -> String {
+        match self.logical {
+            None => format!("{}:{}", self.backend, self.info.id),
+            Some(number) => format!("{}:{}/{number}", self.backend, self.info.id),
+        }
+    }
+
+    /// Bytes that a driver keeps for itself, which no plan has: assumed of a logical card. What is free of a real one is
+    /// measured beside it.
+    pub fn context(&self) -> u64 {
+        match (self.kind(), self.logical) {
+            (DeviceKind::Gpu, Some(_)) => ASSUMED_CONTEXT,
+            _ => 0,
+        }
+    }
+
+    /// Whether both are the same real device.
+    pub fn is_part_of(&self, other: &Target) -> bool {
+        self.backend == other.backend && self.info.id == other.info.id
+    }
+
+    /// Opens the device; or shares it, where one of `opened` is the same real one.
+    pub fn open<'a>(
+        &self,
+        services: HostServices,
+        options: &OpenOptions,
+        opened: impl IntoIterator<Item = &'a Device>,
+    ) -> Result<Device> {
+        let shared = opened.into_iter().find(|other| self.is_part_of(&other.target));
+        let object = match shared {
+            Some(other) => other.object.clone(),
+            None => Arc::new(told(self.module.open()(services, self.info.id, options))?),
+        };
         let queue = told(object.create_queue())?;
         Ok(Device {
             object,
             queue,
+            ledger: Ledger::new(self.logical.map(|_| self.info.total)),
             target: self.clone(),
         })
     }
@@ -107,8 +150,9 @@ impl Target {
 
 /// An open device with one queue.
 pub struct Device {
-    object: DeviceObject,
+    object: Arc<DeviceObject>,
     queue: QueueId,
+    ledger: Ledger,
     target: Target,
 }
 
@@ -120,7 +164,7 @@ impl Device {
 
     /// Memory of `bytes` bytes, uninitialized.
     pub fn allocate(&self, bytes: u64) -> Result<BufferId> {
-        told(self.object.allocate(bytes))
+        self.ledger.allocate(bytes, || told(self.object.allocate(bytes)))
     }
 
     /// Uses `memory` as a buffer that is only read.
@@ -146,15 +190,45 @@ impl Device {
         told(self.object.read(self.queue, buffer, offset, data.into()))
     }
 
-    /// Copies within one buffer or between two of this device.
-    pub fn copy(&self, from: (BufferId, u64), to: (BufferId, u64), bytes: u64) -> Result<()> {
-        let place = |(buffer, offset)| Place {
-            device: self.target.info.id,
+    /// Whether [`Device::copy`] goes to the other.
+    pub fn reaches(&self, other: &Device) -> bool {
+        let peers = self.target.info.flags & other.target.info.flags & flags::PEER_COPY != 0;
+        self.shares_with(other) || peers && self.target.backend == other.target.backend
+    }
+
+    /// Whether both are the same real device.
+    pub fn shares_with(&self, other: &Device) -> bool {
+        Arc::ptr_eq(&self.object, &other.object)
+    }
+
+    /// Copies within one buffer, between two of this device, or to one of another that it reaches.
+    pub fn copy(&self, from: (BufferId, u64), to: &Device, place: (BufferId, u64), bytes: u64) -> Result<()> {
+        let place_of = |device: &Device, (buffer, offset)| Place {
+            device: device.target.info.id,
             reserved: 0,
             buffer,
             offset,
         };
-        told(self.object.copy(self.queue, place(from), place(to), bytes))
+        told(
+            self.object
+                .copy(self.queue, place_of(self, from), place_of(to, place), bytes),
+        )
+    }
+
+    /// A new event.
+    pub fn create_event(&self) -> Result<EventId> {
+        told(self.object.create_event())
+    }
+
+    /// Holds the later work of `other` until all work of this device so far is done; `event` is one of this device.
+    pub fn holds(&self, event: EventId, other: &Device) -> Result<()> {
+        told(self.object.signal(self.queue, event))?;
+        told(other.object.wait(other.queue, self.target.info.id, event))
+    }
+
+    /// Waits until all work so far is done.
+    pub fn synchronize(&self) -> Result<()> {
+        told(self.object.synchronize(self.queue))
     }
 
     /// Makes a program of a graph; it stays until the device is dropped.
@@ -168,7 +242,12 @@ impl Device {
         told(self.object.run(self.queue, program, bindings.into(), workspace, step))
     }
 
-    /// What the device counted so far.
+    /// Bytes that were allocated here, and the most that ever were.
+    pub fn allocated(&self) -> (u64, u64) {
+        self.ledger.counted()
+    }
+
+    /// What the real device counted so far, for all that share it.
     pub fn counters(&self) -> Result<Vec<Counter>> {
         Ok(told(self.object.counters())?.into_vec())
     }
@@ -230,6 +309,7 @@ mod tests {
                 free: alignment,
                 ..DeviceInfo::default()
             },
+            logical: None,
         }
     }
 

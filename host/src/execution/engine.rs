@@ -1,10 +1,10 @@
 //! A model that runs: the plan's memory allocated, its programs compiled, and steps evaluated.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use backend_api::{
     BackendError,
-    contract::{Binding, BufferId, Counter, HostServices, OpenOptions, ProgramId},
+    contract::{Binding, Counter, HostServices, OpenOptions, ProgramId},
     graph::Step as StepSizes,
     types::Type,
 };
@@ -15,12 +15,13 @@ use models::{
 };
 
 use super::{
-    contents,
-    device::{Device, Target},
+    device::Target,
     inputs::Inputs,
+    layout::{self, Layout},
     lower::{NotServed, lower},
-    plan::{self, DevicePlan, Plan, Region, Spot, Transfer},
+    plan::{self, Plan, Region, Transfer},
     planner,
+    share::{self, Share},
 };
 use crate::{
     cache::{Cache, CacheConfig, CacheError, Step},
@@ -91,7 +92,26 @@ pub enum EngineError {
     Malformed(&'static str),
 }
 
+impl EngineError {
+    pub(super) fn device(target: &Target, error: BackendError) -> EngineError {
+        EngineError::Device {
+            device: target.label(),
+            error,
+        }
+    }
+}
+
 impl Settings {
+    /// The model as operations for these settings.
+    pub fn graph(&self, model: &Model) -> models::graph::Graph {
+        model.graph(&self.shape(&self.cache(model)))
+    }
+
+    /// An error where the cache could not be as large.
+    pub fn check(&self, model: &Model) -> Result<(), CacheError> {
+        self.cache(model).check()
+    }
+
     /// The shape of the graph that serves a model with these cache windows.
     fn shape(&self, cache: &CacheConfig) -> Shape {
         Shape {
@@ -118,33 +138,25 @@ impl Settings {
     }
 }
 
-/// Plans a model on devices that need not be here: the first target is the chosen one, the others take what it refuses.
+/// Plans a model on the first of these devices; the others take what it refuses. None of them needs to be here.
 pub fn plan_for(file: &Gguf, model: &Model, settings: &Settings, targets: &[Target]) -> Result<Plan, EngineError> {
-    let graph = model.graph(&settings.shape(&settings.cache(model)));
-    let lowered = lower(graph, targets)?;
+    plan_on(file, model, settings, targets, &Layout::whole(model.layers()))
+}
+
+/// Plans a model on the devices that `layout` names, which need not be here.
+pub fn plan_on(
+    file: &Gguf,
+    model: &Model,
+    settings: &Settings,
+    targets: &[Target],
+    layout: &Layout,
+) -> Result<Plan, EngineError> {
+    let mut graph = settings.graph(model);
+    let parts = layout::parts(&mut graph);
+    let homes: Vec<usize> = parts.into_iter().map(|part| layout.home(part)).collect();
+    let lowered = lower(graph, targets, &homes)?;
     let group_of = |layer: usize| model.cache().layers[layer].map_or(0, |kept| kept.group);
     planner::plan(lowered, targets, file, group_of).map_err(EngineError::Plan)
-}
-
-/// A device with the memory that the plan gives it.
-struct Share {
-    device: Device,
-    regions: BTreeMap<Region, Binding>,
-    workspace: Binding,
-}
-
-impl Share {
-    fn at<T>(&self, result: backend_api::Result<T>) -> Result<T, EngineError> {
-        result.map_err(|error| EngineError::Device {
-            device: self.device.target().label(),
-            error,
-        })
-    }
-
-    fn place(&self, spot: Spot) -> (BufferId, u64) {
-        let binding = &self.regions[&spot.region];
-        (binding.buffer, binding.offset + spot.offset)
-    }
 }
 
 struct Program {
@@ -164,6 +176,8 @@ pub struct Engine {
     inputs: Inputs,
     logits: Vec<u8>,
     staging: Vec<u8>,
+    /// The sequences of steps that devices may not have finished.
+    unfinished: Vec<usize>,
     vocabulary: u32,
     // last: imported memory outlives the devices
     _file: Arc<Gguf>,
@@ -180,17 +194,11 @@ impl Engine {
         services: HostServices,
         meter: &Meter,
     ) -> Result<Engine, EngineError> {
-        for upload in plan.devices.iter().flat_map(|device| &device.uploads) {
-            meter.expect(contents::bytes(upload.source, &plan, &file));
-        }
         let options = OpenOptions {
             threads: settings.threads,
             ..OpenOptions::default()
         };
-        let mut shares = Vec::new();
-        for device in &plan.devices {
-            shares.push(open_share(device, &plan, &file, services, &options, meter)?);
-        }
+        let shares = share::open(&plan, &file, services, &options, meter)?;
         let mut programs = Vec::new();
         for segment in &plan.segments {
             programs.push(compile(segment, &shares)?);
@@ -204,6 +212,7 @@ impl Engine {
             inputs: Inputs::new(plan.inputs.clone()),
             logits: Vec::with_capacity(4 * plan.logits.2 as usize * plan.rows as usize),
             staging: Vec::new(),
+            unfinished: Vec::new(),
             vocabulary: model.vocabulary(),
             plan,
             _file: file,
@@ -227,14 +236,40 @@ impl Engine {
         &mut self.cache
     }
 
-    /// What the devices counted, by their labels.
+    /// What each real device counted, by the label of the first that is part of it.
     pub fn counters(&self) -> Result<Vec<(String, Vec<Counter>)>, EngineError> {
-        let count = |s: &Share| Ok((s.device.target().label(), s.at(s.device.counters())?));
-        self.shares.iter().map(count).collect()
+        let count = |i: usize| {
+            let share = &self.shares[i];
+            Ok((share.device.target().label(), share.at(share.device.counters())?))
+        };
+        self.real().map(|(i, _)| count(i)).collect()
+    }
+
+    /// Bytes that were allocated of each device of the plan, and the most that ever were.
+    pub fn allocated(&self) -> Vec<(u64, u64)> {
+        self.shares.iter().map(|share| share.device.allocated()).collect()
+    }
+
+    /// Bytes that the plan has for each real device that [`Engine::counters`] names.
+    pub fn planned(&self) -> Vec<u64> {
+        let planned = |parts: Vec<usize>| parts.iter().map(|&i| self.plan.devices[i].allocated()).sum();
+        self.real().map(|(_, parts)| planned(parts)).collect()
+    }
+
+    /// For each real device the first share of it, and all.
+    fn real(&self) -> impl Iterator<Item = (usize, Vec<usize>)> + '_ {
+        let shares = |i: usize| {
+            let same = |j: &usize| self.shares[*j].device.shares_with(&self.shares[i].device);
+            (0..self.shares.len()).filter(same).collect::<Vec<_>>()
+        };
+        (0..self.shares.len())
+            .map(move |i| (i, shares(i)))
+            .filter(|(i, shares)| shares.first() == Some(i))
     }
 
     /// Evaluates new tokens of each `(sequence, count)`, sequences ascending, `tokens` all of theirs in order. `wanted`
-    /// are the columns, ascending, whose logits [`Engine::logits`] then gives.
+    /// are the columns, ascending, whose logits [`Engine::logits`] then gives. Without any, devices may still be at work when
+    /// this returns, and the first takes the next step while the others finish this one.
     pub fn evaluate(&mut self, columns: &[(usize, u32)], tokens: &[u32], wanted: &[u32]) -> Result<(), EngineError> {
         self.evaluate_ahead(columns, 0, tokens, wanted)
     }
@@ -250,10 +285,11 @@ impl Engine {
     ) -> Result<(), EngineError> {
         self.check(columns, tokens, wanted)?;
         self.cache.begin_ahead(columns, ahead, &mut self.step)?;
+        self.unfinished.extend(columns.iter().map(|(sequence, _)| *sequence));
         let ran = self.run_step(tokens, wanted);
         if ran.is_err() {
-            // nothing of this step can be trusted: the sequences start over
-            for &(sequence, _) in columns {
+            // nothing of these steps can be trusted: the sequences start over
+            for sequence in self.unfinished.drain(..) {
                 self.cache.release(sequence)?;
             }
             self.send_tables().ok();
@@ -299,6 +335,7 @@ impl Engine {
     }
 
     fn run_step(&mut self, tokens: &[u32], wanted: &[u32]) -> Result<(), EngineError> {
+        self.let_the_first_finish()?;
         self.copy_pages()?;
         self.send_inputs(tokens, wanted)?;
         let context = self.step.positions.iter().max().map_or(0, |p| p + 1);
@@ -314,28 +351,50 @@ impl Engine {
             let share = &self.shares[program.share];
             share.at(share.device.run(program.id, &program.bindings, share.workspace, sizes))?;
         }
-        self.fetch_logits(wanted.len())
+        if !wanted.is_empty() || self.shares.len() == 1 {
+            self.fetch_logits(wanted.len())?;
+        }
+        Ok(())
     }
 
+    /// Steps do not run ahead of the device that begins them: at most one waits for it.
+    fn let_the_first_finish(&self) -> Result<(), EngineError> {
+        match self.programs.first() {
+            Some(first) if !self.unfinished.is_empty() => {
+                let share = &self.shares[first.share];
+                share.at(share.device.synchronize())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the logits, when the last device is done, and with it all others.
     fn fetch_logits(&mut self, rows: usize) -> Result<(), EngineError> {
         let (index, spot, values) = self.plan.logits;
         self.logits.resize(4 * values as usize * rows, 0);
         let share = &self.shares[index];
         let (buffer, offset) = share.place(spot);
-        // also without logits: a step is done when its last device is
-        share.at(share.device.read(buffer, offset, &mut self.logits))
+        share.at(share.device.read(buffer, offset, &mut self.logits))?;
+        self.unfinished.clear();
+        Ok(())
     }
 
     /// Carries what a program needs from other devices.
     fn carry(&mut self, program: usize, sizes: &StepSizes) -> Result<(), EngineError> {
         for i in 0..self.programs[program].transfers.len() {
             let Transfer { from, to, extent } = self.programs[program].transfers[i];
-            self.staging.resize(extent.in_step(sizes) as usize, 0);
             let (source, target) = (&self.shares[from.0], &self.shares[to.0]);
-            let (buffer, offset) = source.place(from.1);
-            source.at(source.device.read(buffer, offset, &mut self.staging))?;
-            let (buffer, offset) = target.place(to.1);
-            target.at(target.device.write(buffer, offset, &self.staging))?;
+            let (from, to, bytes) = (source.place(from.1), target.place(to.1), extent.in_step(sizes));
+            if source.device.reaches(&target.device) {
+                // what the target still reads there must not be written over
+                target.holds(source)?;
+                source.at(source.device.copy(from, &target.device, to, bytes))?;
+                source.holds(target)?;
+            } else {
+                self.staging.resize(bytes as usize, 0);
+                source.at(source.device.read(from.0, from.1, &mut self.staging))?;
+                target.at(target.device.write(to.0, to.1, &self.staging))?;
+            }
         }
         Ok(())
     }
@@ -347,7 +406,9 @@ impl Engine {
                 let share = &self.shares[pool.device];
                 let (buffer, start) = share.place(pool.spot);
                 let at = |page: u32| (buffer, start + u64::from(page) * pool.page_bytes);
-                share.at(share.device.copy(at(copy.from), at(copy.to), pool.page_bytes))?;
+                share.at(share
+                    .device
+                    .copy(at(copy.from), &share.device, at(copy.to), pool.page_bytes))?;
             }
         }
         Ok(())
@@ -404,69 +465,6 @@ fn write_input(shares: &[Share], changed: Option<(u64, &[u8])>) -> Result<(), En
         }
     }
     Ok(())
-}
-
-fn open_share(
-    device: &DevicePlan,
-    plan: &Plan,
-    file: &Gguf,
-    services: HostServices,
-    options: &OpenOptions,
-    meter: &Meter,
-) -> Result<Share, EngineError> {
-    let failed = |error| EngineError::Device {
-        device: device.target.label(),
-        error,
-    };
-    let open = device.target.open(services, options).map_err(failed)?;
-    let mut share = Share {
-        regions: BTreeMap::new(),
-        workspace: Binding {
-            buffer: BufferId(0),
-            offset: 0,
-            bytes: device.workspace,
-        },
-        device: open,
-    };
-    share.workspace.buffer = share.at(share.device.allocate(device.rounded(device.workspace)))?;
-    for (&region, &bytes) in &device.regions {
-        let buffer = share.at(share.device.allocate(device.rounded(bytes)))?;
-        share.regions.insert(
-            region,
-            Binding {
-                buffer,
-                offset: 0,
-                bytes,
-            },
-        );
-    }
-    for &index in &device.files {
-        let memory = file.files()[index].bytes();
-        // SAFETY: a file's map stays as it is while the file does, which `Engine::open`, whose `file` this is, keeps until
-        // the share is gone: in the engine's last field, or on the way out of an error.
-        let buffer = share.at(unsafe { share.device.import(memory) })?;
-        share.regions.insert(
-            Region::File(index),
-            Binding {
-                buffer,
-                offset: 0,
-                bytes: memory.len() as u64,
-            },
-        );
-    }
-    for upload in &device.uploads {
-        let (buffer, offset) = share.place(upload.spot);
-        share.at(contents::write(
-            &share.device,
-            buffer,
-            offset,
-            upload.source,
-            plan,
-            file,
-        ))?;
-        meter.advance(contents::bytes(upload.source, plan, file));
-    }
-    Ok(share)
 }
 
 fn compile(segment: &plan::Segment, shares: &[Share]) -> Result<Program, EngineError> {

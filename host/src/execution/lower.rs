@@ -1,13 +1,14 @@
 //! Puts every operation of a model on a device that serves it.
 //!
-//! The first target is the one that was chosen. What it refuses as a composite it gets as primitives; what it refuses as
-//! a view it gets as a copy; what it refuses altogether goes to the next target, as a copy where that one refuses views
-//! too, and is reported.
+//! Each operation has a target that it is meant for. What that refuses as a composite it gets as primitives; what it refuses
+//! as a view it gets as a copy; what it refuses altogether goes to another target, those of kind cpu first, as a copy where
+//! that one refuses views too, and is reported.
 
 use std::collections::BTreeMap;
 
 use backend_api::{
     BackendError,
+    contract::DeviceKind,
     decompose::unfold,
     draft::Draft,
     graph::{ABSENT, Buffer, Node, Role, Symbol, Tensor},
@@ -26,7 +27,7 @@ pub struct Placed {
     pub target: usize,
 }
 
-/// An operation that the chosen device refused.
+/// An operation that a device refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The operation's name.
@@ -50,7 +51,7 @@ pub struct Lowered {
     pub contents: Vec<Content>,
     /// The operations in order.
     pub nodes: Vec<Placed>,
-    /// What went to another target than the first.
+    /// What went to another target than it was meant for.
     pub refusals: Vec<Refusal>,
     /// The most tokens of a step.
     pub tokens: u32,
@@ -75,11 +76,12 @@ impl NotServed {
     }
 }
 
-/// Places every node of a graph on the first of the targets that serves it.
-pub fn lower(graph: model::Graph, targets: &[Target]) -> Result<Lowered, NotServed> {
+/// Places every node of a graph on the target that it is meant for, or on one that serves it. `homes` has an index into the
+/// targets for each node.
+pub fn lower(graph: model::Graph, targets: &[Target], homes: &[usize]) -> Result<Lowered, NotServed> {
     let mut lowering = Lowering::new(graph, targets);
-    for node in std::mem::take(&mut lowering.draft.nodes) {
-        lowering.place(node)?;
+    for (node, &home) in std::mem::take(&mut lowering.draft.nodes).into_iter().zip(homes) {
+        lowering.place(node, home)?;
     }
     lowering.keep_pools_together()?;
     Ok(lowering.finish())
@@ -125,24 +127,24 @@ impl<'a> Lowering<'a> {
         answer
     }
 
-    fn place(&mut self, node: Node) -> Result<(), NotServed> {
-        let Err(refusal) = self.ask(0, &node) else {
-            self.placed.push(Placed { node, target: 0 });
+    fn place(&mut self, node: Node, home: usize) -> Result<(), NotServed> {
+        let Err(refusal) = self.ask(home, &node) else {
+            self.placed.push(Placed { node, target: home });
             return Ok(());
         };
         if let Some(parts) = unfold(&mut self.draft, &node).map_err(|e| NotServed::of(&node, e))? {
-            return parts.into_iter().try_for_each(|part| self.place(part));
+            return parts.into_iter().try_for_each(|part| self.place(part, home));
         }
-        if self.place_on_copies(&node, 0) {
+        if self.place_on_copies(&node, home) {
             return Ok(());
         }
-        self.place_elsewhere(node, refusal)
+        self.place_elsewhere(node, home, refusal)
     }
 
-    /// Places a node on another target than the first, and records that it was needed.
-    fn place_elsewhere(&mut self, node: Node, refusal: BackendError) -> Result<(), NotServed> {
-        let mut reasons = vec![format!("{}: {}", self.targets[0].label(), refusal)];
-        for target in 1..self.targets.len() {
+    /// Places a node on another target than its own, and records that it was needed.
+    fn place_elsewhere(&mut self, node: Node, home: usize, refusal: BackendError) -> Result<(), NotServed> {
+        let mut reasons = vec![format!("{}: {}", self.targets[home].label(), refusal)];
+        for target in self.others(home) {
             match self.ask(target, &node) {
                 Ok(()) => self.placed.push(Placed { node, target }),
                 Err(_) if self.place_on_copies(&node, target) => {}
@@ -158,6 +160,13 @@ impl<'a> Lowering<'a> {
             operation: name(&node),
             reasons,
         })
+    }
+
+    /// The other targets, those of kind cpu first.
+    fn others(&self, home: usize) -> Vec<usize> {
+        let mut others: Vec<usize> = (0..self.targets.len()).filter(|&target| target != home).collect();
+        others.sort_by_key(|&target| self.targets[target].kind() != DeviceKind::Cpu);
+        others
     }
 
     fn report(&mut self, node: &Node, refusal: &BackendError, target: usize) {

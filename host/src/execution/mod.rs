@@ -1,16 +1,20 @@
 //! From a model's graph to running programs.
 //!
-//! [`lower`] puts every operation on a device that serves it, [`planner`] divides each device's memory, exactly, and cuts
-//! the operations into [`plan::Segment`]s, one program each; [`engine`] allocates what the plan says and runs steps.
+//! [`layout`] says which device each part of a model is meant for, [`lower`] puts every operation on a device that serves it,
+//! [`planner`] divides each device's memory, exactly, and cuts the operations into [`plan::Segment`]s, one program each;
+//! [`engine`] allocates what the plan says and runs steps.
 
 pub mod arena;
 mod contents;
 pub mod device;
 pub mod engine;
 pub mod inputs;
+pub mod layout;
+mod ledger;
 pub mod lower;
 pub mod plan;
 pub mod planner;
+mod share;
 
 #[cfg(test)]
 mod tests;

@@ -146,6 +146,8 @@ pub enum Source {
 pub struct DevicePlan {
     /// The device.
     pub target: Target,
+    /// Its index among the targets that were given.
+    pub index: usize,
     /// Bytes of each region that is allocated, as asked of the device; imported files are not among them.
     pub regions: BTreeMap<Region, u64>,
     /// The files that are imported.
@@ -158,11 +160,44 @@ pub struct DevicePlan {
     pub(super) spots: BTreeMap<u32, Spot>,
 }
 
+/// What a device's memory is for, in bytes as they are allocated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Purposes {
+    /// Weights that are uploaded, and what the model computed.
+    pub weights: u64,
+    /// Keys and values.
+    pub cache: u64,
+    /// Activations, step inputs and logits.
+    pub compute: u64,
+    /// Scratch memory of programs.
+    pub workspace: u64,
+}
+
+impl Purposes {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.weights + self.cache + self.compute + self.workspace
+    }
+}
+
 impl DevicePlan {
     /// Bytes that the device is asked for, each allocation rounded as the device rounds it.
     pub fn allocated(&self) -> u64 {
-        let regions: u64 = self.regions.values().map(|&bytes| self.rounded(bytes)).sum();
-        regions + self.rounded(self.workspace)
+        self.purposes().total()
+    }
+
+    /// The same by what they are for.
+    pub fn purposes(&self) -> Purposes {
+        let of = |those: &[Region]| {
+            let regions = those.iter().filter_map(|region| self.regions.get(region));
+            regions.map(|&bytes| self.rounded(bytes)).sum()
+        };
+        Purposes {
+            weights: of(&[Region::Weights, Region::Constants]),
+            cache: of(&[Region::Pools]),
+            compute: of(&[Region::Activations, Region::Inputs, Region::Logits]),
+            workspace: self.rounded(self.workspace),
+        }
     }
 
     /// What the device is asked for where `bytes` are needed: what it takes, so that it counts what the plan says.
@@ -197,7 +232,7 @@ pub struct Plan {
     pub logits: (usize, Spot, u32),
     /// All pools.
     pub pools: Vec<PoolPlace>,
-    /// Operations that the chosen device refused.
+    /// Operations that a device refused.
     pub refusals: Vec<Refusal>,
     /// The labels of all targets that were given, those without a share too.
     pub targets: Vec<String>,

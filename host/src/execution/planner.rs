@@ -99,6 +99,7 @@ impl<'a> Planner<'a> {
         let rules = target.memory()?;
         let mut device = DevicePlan {
             target: target.clone(),
+            index: target_index,
             regions: BTreeMap::new(),
             files: BTreeSet::new(),
             workspace: 0,

@@ -11,15 +11,14 @@ mod qwen2;
 mod qwen3;
 mod qwen3moe;
 
-use std::sync::Arc;
-
 use backend_api::operations::Gate;
+
+pub use crate::model::Model;
 
 use crate::{
     error::LoadError,
-    gguf::Gguf,
     graph::{
-        Builder, CacheLayout, Graph, Shape,
+        Builder, CacheLayout,
         blocks::Ends,
         decoder::{Config, Decoder, Network},
         experts::ExpertGate,
@@ -30,11 +29,17 @@ use crate::{
 };
 
 /// What an architecture's file hands out.
-struct Architecture {
+pub(crate) struct Architecture {
     /// The names that `general.architecture` has for it; its keys have any of them as prefix.
-    names: &'static [&'static str],
+    pub(crate) names: &'static [&'static str],
+    /// Tokens of a step, unless the user says otherwise or less saves memory.
+    pub(crate) batch: u32,
     load: Load,
 }
+
+/// The batch of architectures that name no other. A step reads each weight once, whatever its size, so that arithmetic is what
+/// bounds it long before 512 tokens; beyond, activations cost memory and nothing is gained.
+const USUAL_BATCH: u32 = 512;
 
 enum Load {
     /// Reads hyper-parameters for the decoder that architectures share.
@@ -51,6 +56,7 @@ impl Architecture {
     ) -> Architecture {
         Architecture {
             names,
+            batch: USUAL_BATCH,
             load: Load::Decoder(config),
         }
     }
@@ -62,11 +68,22 @@ impl Architecture {
     ) -> Architecture {
         Architecture {
             names,
+            batch: USUAL_BATCH,
             load: Load::Own(load),
         }
     }
 
-    fn load(&self, keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
+    /// The same with another batch.
+    const fn with_batch(self, batch: u32) -> Architecture {
+        Architecture { batch, ..self }
+    }
+
+    /// The one that `general.architecture` names.
+    pub(crate) fn named(name: &str) -> Option<&'static Architecture> {
+        LIST.iter().find(|a| a.names.contains(&name))
+    }
+
+    pub(crate) fn load(&self, keys: &Keys, weights: &Weights) -> Result<Loaded, LoadError> {
         match self.load {
             Load::Own(load) => load(keys, weights),
             Load::Decoder(config) => {
@@ -92,7 +109,7 @@ const LIST: &[Architecture] = &[
 ];
 
 /// An architecture with its hyper-parameters and weights.
-trait Layers: Send + Sync {
+pub(crate) trait Layers: Send + Sync {
     /// What stands before and after the layers.
     fn ends(&self) -> &Ends;
 
@@ -111,11 +128,11 @@ impl Layers for Decoder {
 }
 
 /// What `load` gives.
-struct Loaded {
-    layers: Box<dyn Layers>,
-    cache: CacheLayout,
-    vocabulary: u32,
-    context: u32,
+pub(crate) struct Loaded {
+    pub(crate) layers: Box<dyn Layers>,
+    pub(crate) cache: CacheLayout,
+    pub(crate) vocabulary: u32,
+    pub(crate) context: u32,
 }
 
 impl Loaded {
@@ -127,65 +144,6 @@ impl Loaded {
             context: keys.size("context_length")?,
             layers: Box::new(layers),
         })
-    }
-}
-
-/// A model whose file was checked: every key and tensor that its architecture needs is there.
-#[derive(Clone)]
-pub struct Model {
-    loaded: Arc<Loaded>,
-    architecture: String,
-}
-
-impl Model {
-    /// Reads what the architecture needs from the file.
-    pub fn load(file: &Gguf) -> Result<Model, LoadError> {
-        let name = file.metadata().string("general.architecture")?;
-        let architecture = LIST
-            .iter()
-            .find(|a| a.names.contains(&name))
-            .ok_or_else(|| LoadError::Architecture {
-                file: file.name(),
-                name: name.into(),
-                known: known().join(", "),
-            })?;
-        if file.tensors().is_empty() {
-            return Err(LoadError::NoWeights { file: file.name() });
-        }
-        let keys = Keys::new(file, name, architecture.names);
-        let loaded = architecture.load(&keys, &Weights::new(file));
-        let loaded = loaded.map_err(|error| error.because(keys.absent()))?;
-        Ok(Model {
-            loaded: Arc::new(loaded),
-            architecture: name.into(),
-        })
-    }
-
-    /// What `general.architecture` says.
-    pub fn architecture(&self) -> &str {
-        &self.architecture
-    }
-
-    /// V: how many tokens the logits tell apart.
-    pub fn vocabulary(&self) -> u32 {
-        self.loaded.vocabulary
-    }
-
-    /// The longest context that the model was trained for, in tokens.
-    pub fn context(&self) -> u32 {
-        self.loaded.context
-    }
-
-    /// The cache that it needs.
-    pub fn cache(&self) -> &CacheLayout {
-        &self.loaded.cache
-    }
-
-    /// The model as operations, for steps of this shape.
-    pub fn graph(&self, shape: &Shape) -> Graph {
-        let mut builder = Builder::new(shape, &self.loaded.cache);
-        self.loaded.layers.build(&mut builder);
-        builder.finish()
     }
 }
 

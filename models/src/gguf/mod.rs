@@ -130,6 +130,12 @@ impl Gguf {
         &self.files[tensor.file].bytes()[tensor.offset as usize..][..tensor.bytes as usize]
     }
 
+    /// Gives the pages of memory back that hold the data of one of this model's tensors, where they are a map of a file. They
+    /// are read again when they are needed.
+    pub fn release(&self, tensor: &TensorInfo) {
+        self.files[tensor.file].release(tensor.offset..tensor.offset + tensor.bytes);
+    }
+
     fn one(file: GgufFile) -> Result<Gguf, GgufError> {
         match Gguf::read(file, None)? {
             (gguf, None) => Ok(gguf),

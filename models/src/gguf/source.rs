@@ -2,17 +2,20 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use memmap2::{Advice, Mmap};
+use memmap2::{Advice, Mmap, UncheckedAdvice};
 
 use super::error::{Fault, GgufError};
 use super::guard::Watch;
 
 /// Bytes that are mapped at a time, so that nobody waits long for changes of the address space.
 const PIECE: usize = 512 << 10;
+/// Multiples of this are multiples of a page everywhere.
+const PAGE: u64 = 1 << 16;
 
 /// One file of a model, with all its bytes.
 #[derive(Debug)]
@@ -75,6 +78,22 @@ impl GgufFile {
         match &self.source {
             Source::Mapped(Mapped { map, .. }) => map.lock(),
             Source::Static(_) | Source::Owned(_) => Ok(()),
+        }
+    }
+
+    /// Gives the pages back that lie within these bytes, where they are a map of a file.
+    pub(super) fn release(&self, bytes: Range<u64>) {
+        let Source::Mapped(Mapped { map, .. }) = &self.source else {
+            return;
+        };
+        let (start, end) = (bytes.start.next_multiple_of(PAGE), bytes.end / PAGE * PAGE);
+        if start < end {
+            // SAFETY: the map is of a file and only read: a page that is dropped is read from the file again.
+            let released = unsafe {
+                map.unchecked_advise_range(UncheckedAdvice::DontNeed, start as usize, (end - start) as usize)
+            };
+            // where the system refuses, the pages stay
+            released.ok();
         }
     }
 
@@ -156,6 +175,30 @@ impl Mapped {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Kilobytes of the map at `address` that are in memory.
+    fn resident(address: usize) -> u64 {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut lines = maps
+            .lines()
+            .skip_while(|line| !line.starts_with(&format!("{address:x}-")));
+        let rss = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
+        rss.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    #[test]
+    fn pages_that_are_given_back_leave_memory_and_are_read_again() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), vec![7; 8 << 20]).unwrap();
+        let mapped = GgufFile::map(file.path()).unwrap();
+        let sum = || mapped.bytes().iter().map(|&byte| u64::from(byte)).sum::<u64>();
+        let address = mapped.bytes().as_ptr() as usize;
+        assert_eq!(sum(), 7 << 23);
+        assert_eq!(resident(address), 8 << 10);
+        mapped.release(1..8 << 20);
+        assert_eq!(resident(address), PAGE >> 10, "what the range has but a part of stays");
+        assert_eq!(sum(), 7 << 23);
+    }
 
     #[test]
     fn a_file_that_grows_or_shrinks_while_it_is_read_is_refused() {

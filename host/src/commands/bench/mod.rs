@@ -20,6 +20,7 @@ use print::{Described, Row};
 use crate::{
     cli::BenchArgs,
     model::{EMBEDDED, LoadedModel},
+    placement::{ContextWish, Wishes},
     progress::Waiting,
     setup::{self, Request, Running},
 };
@@ -140,11 +141,16 @@ fn request(args: &BenchArgs, threads: u32, context: u32) -> Request {
         plugins: args.plugins.clone(),
         backend: (args.backend != "auto").then(|| args.backend.clone()),
         fallback: !args.no_fallback,
-        device: args.devices.clone(),
         features: args.cpu_features.clone(),
+        devices: args.devices.clone().unwrap_or_default(),
         threads,
-        context: Some(context),
-        batch: args.batch_size,
+        wishes: Wishes {
+            context: Some(ContextWish::Tokens(context)),
+            batch: Some(args.batch_size),
+            layers: args.gpu_layers,
+            ..Wishes::default()
+        },
+        sequences: 1,
         rows: 1,
         ahead: 0,
         cache_type: args.kv_type,

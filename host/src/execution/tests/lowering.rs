@@ -77,7 +77,8 @@ impl Sketch {
 
     fn lower(self, doubles: &[Double<'_>]) -> Result<Lowered, NotServed> {
         let targets: Vec<Target> = ["a", "b", "c"].iter().zip(doubles).map(|(n, d)| d.target(n)).collect();
-        lower(self.0, &targets)
+        let homes = vec![0; self.0.nodes.len()];
+        lower(self.0, &targets, &homes)
     }
 }
 

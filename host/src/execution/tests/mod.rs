@@ -56,6 +56,7 @@ impl Double<'_> {
             backend: "double".into(),
             module: module::<Doubles>(),
             info,
+            logical: None,
         }
     }
 }

@@ -11,18 +11,17 @@ use models::{architecture::Model, gguf::Gguf};
 use super::{Double, fused_mixture, mixture, model};
 use crate::{
     execution::{
-        Engine,
-        engine::{Settings, plan_for},
+        Engine, Plan,
+        device::Target,
+        engine::{Settings, plan_for, plan_on},
+        layout::Layout,
     },
     progress::Meter,
 };
 
 extern "C" fn no_log(_: u32, _: RStr<'_>, _: RStr<'_>) {}
 
-/// A model on these devices.
-fn engine_of((file, model, settings): (Arc<Gguf>, Model, Settings), doubles: &[Double<'_>]) -> Engine {
-    let targets: Vec<_> = doubles.iter().map(|d| d.target("d")).collect();
-    let plan = plan_for(&file, &model, &settings, &targets).unwrap();
+fn open((file, model, settings): (Arc<Gguf>, Model, Settings), plan: Plan) -> Engine {
     let services = HostServices {
         log: no_log,
         level: 0,
@@ -30,6 +29,22 @@ fn engine_of((file, model, settings): (Arc<Gguf>, Model, Settings), doubles: &[D
         reserved2: [0; 6],
     };
     Engine::open(file, &model, &settings, plan, services, &Meter::default()).unwrap()
+}
+
+/// As many real devices.
+fn apart(doubles: &[Double<'_>]) -> Vec<Target> {
+    let numbered = |(number, double): (usize, &Double<'_>)| {
+        let mut target = double.target("d");
+        target.info.id = number as u32;
+        target
+    };
+    doubles.iter().enumerate().map(numbered).collect()
+}
+
+/// A model on these devices.
+fn engine_of(served: (Arc<Gguf>, Model, Settings), doubles: &[Double<'_>]) -> Engine {
+    let plan = plan_for(&served.0, &served.1, &served.2, &apart(doubles)).unwrap();
+    open(served, plan)
 }
 
 fn engine(doubles: &[Double<'_>]) -> Engine {
@@ -85,6 +100,102 @@ fn the_same_numbers_come_of_every_placement() {
     assert!(logits(&[first, second, Double::default()]) == whole, "three devices");
 }
 
+/// Layers on these devices in turn: what they leave goes over the host, or directly between parts of one real device.
+#[test]
+fn the_same_numbers_come_of_layers_on_several_devices() {
+    let whole = logits(&[Double::default()]);
+    let discrete = Double {
+        discrete: true,
+        ..Double::default()
+    };
+    let real = apart(&[discrete, discrete, Double::default()]);
+    let mut logical = vec![real[0].clone(); 2];
+    (logical[0].logical, logical[1].logical) = (Some(0), Some(1));
+    logical.push(real[2].clone());
+    for limited in &mut logical[..2] {
+        limited.info.total = 1 << 30;
+    }
+    let count = model().1.layers();
+    let layout = |halves: [usize; 2], output, lookup| Layout {
+        layers: (0..count).map(|layer| halves[2 * layer / count]).collect(),
+        output,
+        lookup,
+        experts: None,
+    };
+    for layout in [
+        layout([0, 1], 1, 2),
+        layout([2, 0], 1, 2),
+        layout([1, 0], 1, 0),
+        layout([2, 2], 0, 2),
+    ] {
+        for targets in [&real, &logical] {
+            let (file, model, settings) = model();
+            let plan = plan_on(&file, &model, &settings, targets, &layout).unwrap();
+            let mut engine = open((file, model, settings), plan);
+            assert!(logits_of(&mut engine) == whole, "{layout:?}");
+            let planned: Vec<_> = engine
+                .plan()
+                .devices
+                .iter()
+                .map(|d| (d.allocated(), d.allocated()))
+                .collect();
+            assert_eq!(engine.allocated(), planned);
+        }
+    }
+}
+
+#[test]
+fn experts_may_be_on_another_device_than_their_layer() {
+    let whole = logits_of(&mut engine_of(mixture(), &[Double::default()]));
+    let discrete = Double {
+        discrete: true,
+        ..Double::default()
+    };
+    for count in [1, 2] {
+        let (file, model, settings) = mixture();
+        let layout = Layout {
+            experts: Some((count, 1)),
+            lookup: 1,
+            ..Layout::whole(2)
+        };
+        let plan = plan_on(
+            &file,
+            &model,
+            &settings,
+            &apart(&[discrete, Double::default()]),
+            &layout,
+        )
+        .unwrap();
+        // the look-up, then for each of them the host's part and what follows
+        assert_eq!(plan.segments.len(), 2 + 2 * count);
+        assert!(logits_of(&mut open((file, model, settings), plan)) == whole, "{count}");
+    }
+}
+
+#[test]
+fn a_device_with_a_limit_gives_no_more() {
+    let (file, model, settings) = model();
+    let mut targets = apart(&[Double {
+        discrete: true,
+        ..Double::default()
+    }]);
+    let plan = plan_for(&file, &model, &settings, &targets).unwrap();
+    let needed = plan.devices[0].allocated();
+    targets[0].logical = Some(0);
+    for (limit, opens) in [(needed, true), (needed - 1, false)] {
+        targets[0].info.total = limit;
+        let plan = plan_for(&file, &model, &settings, &targets).unwrap();
+        let services = HostServices {
+            log: no_log,
+            level: 0,
+            reserved: 0,
+            reserved2: [0; 6],
+        };
+        let opened = Engine::open(file.clone(), &model, &settings, plan, services, &Meter::default());
+        assert_eq!(opened.is_ok(), opens, "{limit}");
+    }
+}
+
 #[test]
 fn rows_of_a_fused_weight_go_to_a_device_that_takes_views() {
     let whole = logits_of(&mut engine_of(mixture(), &[Double::default()]));
@@ -118,6 +229,7 @@ fn devices_are_asked_for_what_the_plan_says_to_the_byte() {
     };
     let engine = engine(&[first, Double::default()]);
     let planned: Vec<u64> = engine.plan().devices.iter().map(|d| d.allocated()).collect();
+    assert_eq!(engine.planned(), planned);
     let counted: Vec<u64> = engine.counters().unwrap().iter().map(|(_, c)| c[0].value).collect();
     assert_eq!((counted.len(), counted), (2, planned));
 }
