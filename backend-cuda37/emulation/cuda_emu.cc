@@ -87,6 +87,7 @@ class Worker {
     void wait(State state);
     void make_ready(Fiber &f);
     bool is_with(const Fiber &f, unsigned lane) const;
+    bool all_with(const Fiber &f) const;
     void complete(const Fiber &last);
     void lay_border(size_t from, size_t to) { memset(arena.get() + from, BORDER_BYTE, to - from); }
     std::string stuck() const;
@@ -105,6 +106,7 @@ class Worker {
     Block block{};
     Launch *launch = nullptr;
     unsigned waiting = 0, done = 0;
+    uint32_t exchanging[MOST_THREADS / WARP]; // the lanes of each warp that are in an exchange
     uint64_t state = 1;
 };
 
@@ -157,6 +159,7 @@ void Worker::begin_block(uint64_t number) {
         ready[i] = i;
     }
     waiting = done = 0;
+    memset(exchanging, 0, sizeof exchanging);
     declared.clear();
     asked = used = 0;
     lay_border(0, BORDER);
@@ -255,6 +258,12 @@ void Worker::meet(Site site) {
     }
 }
 
+bool Worker::all_with(const Fiber &f) const {
+    for (unsigned lane = 0; lane < WARP; ++lane)
+        if (f.mask >> lane & 1 && !is_with(f, lane)) return false;
+    return true;
+}
+
 bool Worker::is_with(const Fiber &f, unsigned lane) const {
     unsigned number = f.number / WARP * WARP + lane;
     if (number >= launch->threads) return false;
@@ -269,17 +278,18 @@ uint64_t Worker::trade(Exchange kind, unsigned mask, uint64_t value, unsigned so
     if (!(mask >> f.number % WARP & 1)) abandon(thread_name(f.number) + " is not in the mask of " + place(site));
     if (kind == Exchange::shuffle && !(mask >> source & 1))
         abandon(thread_name(f.number) + " reads lane " + std::to_string(source) + ", which is not in the mask of " + place(site));
-    for (unsigned lane = 0; lane < WARP; ++lane)
-        if (mask >> lane & 1 && !is_with(f, lane)) {
-            wait(State::in_exchange);
-            return f.value;
-        }
-    complete(f);
+    uint32_t &arrived = exchanging[f.number / WARP];
+    arrived |= 1u << f.number % WARP;
+    if (mask & ~arrived || !all_with(f))
+        wait(State::in_exchange);
+    else
+        complete(f);
     return f.value;
 }
 
 void Worker::complete(const Fiber &last) {
     Fiber *warp = &fibers[last.number / WARP * WARP];
+    exchanging[last.number / WARP] &= ~last.mask;
     uint64_t values[WARP], ballot = 0;
     for (unsigned lane = 0; lane < WARP; ++lane)
         if (last.mask >> lane & 1) {
