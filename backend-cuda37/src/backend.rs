@@ -1,0 +1,175 @@
+//! The plugin: what is here, what it is worth, and the planning queries, which need neither driver nor device.
+
+use std::marker::PhantomData;
+
+use backend_api::{
+    BackendError, Result,
+    contract::{DeviceInfo, DeviceKind, HostServices, MemoryRules, OpenOptions, Score, WeightLayout, flags},
+    graph::{Graph, Node, Tensor},
+    plugin::{Backend, Device},
+};
+
+use crate::{
+    device::CudaDevice,
+    driver::{Facts, Platform},
+    logical, ops,
+};
+
+/// Allocations take whole pages of the device.
+pub const GRANULARITY: u64 = 2 << 20;
+
+/// Bytes that the starts of activations, and the workspace, are multiples of.
+pub const ALIGNMENT: u64 = 256;
+
+/// The least compute capability, times 10.
+const LEAST_CAPABILITY: u32 = 37;
+
+/// A device with less memory has no room for a model beside the driver's own needs.
+const LEAST_MEMORY: u64 = 512 << 20;
+
+/// What is left free of a device's memory, for modules, captured launches and the driver's own.
+const LEFT: u64 = 128 << 20;
+
+/// The backend over a platform's devices.
+pub struct Cuda37<P>(PhantomData<P>);
+
+/// A device that can be used, and its index on the platform.
+struct Usable {
+    index: u32,
+    facts: Facts,
+}
+
+impl<P: Platform> Cuda37<P> {
+    /// The devices that can be used; where there are none, why not.
+    fn usable() -> Result<Vec<Usable>, String> {
+        let devices = P::devices()?;
+        let first = devices.first().map(obstacle);
+        let numbered = devices.into_iter().zip(0..);
+        let usable = numbered.filter(|(facts, _)| obstacle(facts).is_none());
+        let usable: Vec<Usable> = usable.map(|(facts, index)| Usable { index, facts }).collect();
+        match usable.is_empty() {
+            true => Err(first.flatten().unwrap_or_else(|| "no CUDA device".into())),
+            false => Ok(usable),
+        }
+    }
+
+    /// The devices as the host sees them: those that can be used, or parts of them that the user asked for.
+    fn seen() -> Result<Vec<Usable>, String> {
+        let usable = Self::usable()?;
+        let Some(parts) = logical::wanted()? else {
+            return Ok(usable);
+        };
+        let part = |i: usize| {
+            let Usable { index, facts } = &usable[i % usable.len()];
+            Usable {
+                index: *index,
+                facts: Facts {
+                    total: facts.total.min(parts.bytes),
+                    free: facts.free.min(parts.bytes),
+                    ..facts.clone()
+                },
+            }
+        };
+        Ok((0..parts.count).map(part).collect())
+    }
+}
+
+/// Why a device cannot be used.
+fn obstacle(facts: &Facts) -> Option<String> {
+    let Facts {
+        name,
+        capability,
+        total,
+        ..
+    } = facts;
+    if *capability < LEAST_CAPABILITY {
+        return Some(format!(
+            "{name} has compute capability {}, at least {} is needed",
+            version(*capability),
+            version(LEAST_CAPABILITY)
+        ));
+    }
+    (*total < LEAST_MEMORY).then(|| {
+        let (there, least) = (total >> 20, LEAST_MEMORY >> 20);
+        format!("{name} has too little memory: {there} MiB, at least {least} are needed")
+    })
+}
+
+/// 37 as 3.7.
+fn version(capability: u32) -> String {
+    format!("{}.{}", capability / 10, capability % 10)
+}
+
+impl<P: Platform> Backend for Cuda37<P> {
+    const NAME: &'static str = P::NAME;
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+
+    fn score(_services: HostServices) -> Result<Score> {
+        let seen = match Self::seen() {
+            Ok(seen) => seen,
+            Err(reason) => return Ok(Score::new(0.0, reason)),
+        };
+        let best = seen.iter().max_by_key(|device| device.facts.capability);
+        Ok(best.map_or_else(
+            || Score::new(0.0, "no CUDA device"),
+            |device| {
+                let Facts { name, capability, .. } = &device.facts;
+                let more = match seen.len() - 1 {
+                    0 => String::new(),
+                    n => format!(" and {n} more"),
+                };
+                let reason = format!("{name}, compute capability {}{more}", version(*capability));
+                Score::new(P::score(*capability), reason)
+            },
+        ))
+    }
+
+    fn devices(_services: HostServices) -> Result<Vec<DeviceInfo>> {
+        let seen = Self::seen().unwrap_or_default();
+        let peers = if seen.len() > 1 { flags::PEER_COPY } else { 0 };
+        let info = |(device, id): (&Usable, u32)| DeviceInfo {
+            id,
+            kind: DeviceKind::Gpu as u32,
+            name: device.facts.name.as_str().into(),
+            total: device.facts.total,
+            free: device.facts.free.saturating_sub(LEFT),
+            flags: peers,
+            capability: device.facts.capability.into(),
+            reserved: [0; 6],
+        };
+        Ok(seen.iter().zip(0..).map(info).collect())
+    }
+
+    fn open(services: HostServices, device: u32, _options: &OpenOptions) -> Result<Box<dyn Device>> {
+        let seen = Self::seen().map_err(BackendError::failed)?;
+        let missing = || BackendError::invalid(format!("there is no device {device}, but {}", seen.len()));
+        let wanted = seen.get(device as usize).ok_or_else(missing)?;
+        let driver = P::open(wanted.index)?;
+        let device = CudaDevice::new(services, P::NAME, driver.into(), device, wanted.facts.total)?;
+        Ok(Box::new(device))
+    }
+
+    fn supports(_device: &DeviceInfo, graph: &Graph<'_>, node: &Node) -> Result<()> {
+        ops::supports(graph, node).map(|_| ())
+    }
+
+    fn workspace(_device: &DeviceInfo, graph: &Graph<'_>, node: &Node) -> Result<u64> {
+        ops::supports(graph, node)?;
+        ops::workspace(graph, node)
+    }
+
+    fn weight(_device: &DeviceInfo, weight: &Tensor) -> Result<WeightLayout> {
+        let unknown = || BackendError::invalid("a weight of unknown type or size");
+        Ok(WeightLayout {
+            bytes: weight.extent().ok_or_else(unknown)?,
+            alignment: ALIGNMENT,
+        })
+    }
+
+    fn memory(_device: &DeviceInfo) -> Result<MemoryRules> {
+        Ok(MemoryRules {
+            granularity: GRANULARITY,
+            alignment: ALIGNMENT,
+        })
+    }
+}
