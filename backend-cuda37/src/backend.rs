@@ -65,7 +65,6 @@ impl<P: Platform> Cuda37<P> {
                 index: *index,
                 facts: Facts {
                     total: facts.total.min(parts.bytes),
-                    free: facts.free.min(parts.bytes),
                     ..facts.clone()
                 },
             }
@@ -126,13 +125,17 @@ impl<P: Platform> Backend for Cuda37<P> {
 
     fn devices(_services: HostServices) -> Result<Vec<DeviceInfo>> {
         let seen = Self::seen().unwrap_or_default();
+        let free = |device: &Usable| {
+            let total = device.facts.total;
+            P::free(device.index).map_or(total, |free| free.saturating_sub(LEFT).min(total))
+        };
         let peers = if seen.len() > 1 { flags::PEER_COPY } else { 0 };
         let info = |(device, id): (&Usable, u32)| DeviceInfo {
             id,
             kind: DeviceKind::Gpu as u32,
             name: device.facts.name.as_str().into(),
             total: device.facts.total,
-            free: device.facts.free.saturating_sub(LEFT),
+            free: free(device),
             flags: peers,
             capability: device.facts.capability.into(),
             reserved: [0; 6],
@@ -171,5 +174,100 @@ impl<P: Platform> Backend for Cuda37<P> {
             granularity: GRANULARITY,
             alignment: ALIGNMENT,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use abi_stable::std_types::RStr;
+    use backend_api::abi_stable;
+
+    use super::*;
+    use crate::driver::Driver;
+
+    /// Devices that are told of, none of which can be opened.
+    struct Told<const CASE: usize>;
+
+    fn facts(name: &str, capability: u32, total: u64) -> Facts {
+        Facts {
+            name: name.into(),
+            capability,
+            total,
+        }
+    }
+
+    impl<const CASE: usize> Platform for Told<CASE> {
+        const NAME: &'static str = "told";
+
+        fn devices() -> Result<Vec<Facts>, String> {
+            let old = facts("Tesla K40m", 35, 12 << 30);
+            let small = facts("GeForce GT 740M", 50, 256 << 20);
+            let die = facts("Tesla K80", 37, 11441 << 20);
+            match CASE {
+                0 => Err("libcuda.so.1 not found".into()),
+                1 => Ok(vec![]),
+                2 => Ok(vec![old, small]),
+                3 => Ok(vec![small]),
+                _ => Ok(vec![old, die.clone(), die]),
+            }
+        }
+
+        fn free(device: u32) -> Option<u64> {
+            [Some(0), Some(10 << 30), None][device as usize]
+        }
+
+        fn score(capability: u32) -> f32 {
+            100.0 + capability as f32
+        }
+
+        fn open(_device: u32) -> Result<Box<dyn Driver>> {
+            Err(BackendError::failed("it is only told of"))
+        }
+    }
+
+    extern "C" fn ignore(_: u32, _: RStr<'_>, _: RStr<'_>) {}
+
+    const SERVICES: HostServices = HostServices {
+        log: ignore,
+        level: 0,
+        reserved: 0,
+        reserved2: [0; 6],
+    };
+
+    fn scored<const CASE: usize>() -> (f32, String) {
+        let score = Cuda37::<Told<CASE>>::score(SERVICES).unwrap();
+        (score.value, score.reason.into())
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_told() {
+        let old = "Tesla K40m has compute capability 3.5, at least 3.7 is needed";
+        let small = "GeForce GT 740M has too little memory: 256 MiB, at least 512 are needed";
+        assert_eq!(scored::<0>(), (0.0, "libcuda.so.1 not found".into()));
+        assert_eq!(scored::<1>(), (0.0, "no CUDA device".into()));
+        assert_eq!(scored::<2>(), (0.0, old.into()));
+        assert_eq!(scored::<3>(), (0.0, small.into()));
+        assert_eq!(
+            scored::<4>(),
+            (137.0, "Tesla K80, compute capability 3.7 and 1 more".into())
+        );
+    }
+
+    #[test]
+    fn devices_that_can_be_used_are_counted_from_0_with_what_is_free() {
+        let devices = Cuda37::<Told<4>>::devices(SERVICES).unwrap();
+        let told: Vec<_> = devices
+            .iter()
+            .map(|d| (d.id, d.capability, d.total >> 20, d.free >> 20))
+            .collect();
+        assert_eq!(told, [(0, 37, 11441, 10240 - 128), (1, 37, 11441, 11441)]);
+        assert!(
+            devices
+                .iter()
+                .all(|d| d.flags == flags::PEER_COPY && d.kind == DeviceKind::Gpu as u32)
+        );
+        assert!(Cuda37::<Told<0>>::devices(SERVICES).unwrap().is_empty());
+        let missing = Cuda37::<Told<4>>::open(SERVICES, 2, &OpenOptions::default());
+        assert_eq!(missing.err().unwrap().message.as_str(), "there is no device 2, but 2");
     }
 }

@@ -70,3 +70,38 @@ impl Captures {
         self.refused = true;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(tokens: u32) -> Step {
+        Step {
+            tokens,
+            ..Step::default()
+        }
+    }
+
+    fn is_new(captures: &mut Captures, tokens: u32, addresses: &[Address]) -> bool {
+        matches!(captures.sight(step(tokens), addresses), Sight::New)
+    }
+
+    #[test]
+    fn what_was_used_last_is_kept() {
+        let mut captures = Captures::default();
+        assert!((0..KEPT as u64).all(|at| is_new(&mut captures, 1, &[at])));
+        assert!(!is_new(&mut captures, 1, &[0]), "the first is used again");
+        assert!(is_new(&mut captures, 2, &[0]), "takes the place of the second");
+        assert!(!is_new(&mut captures, 1, &[0]));
+        assert!(is_new(&mut captures, 1, &[1]));
+    }
+
+    #[test]
+    fn long_steps_and_drivers_that_cannot_are_let_be() {
+        let mut captures = Captures::default();
+        assert!((0..2).all(|_| is_new(&mut captures, MOST_COLUMNS + 1, &[7])));
+        assert!(is_new(&mut captures, 1, &[7]) && !is_new(&mut captures, 1, &[7]));
+        captures.refuse();
+        assert!((0..2).all(|_| is_new(&mut captures, 1, &[7])));
+    }
+}

@@ -132,3 +132,28 @@ impl Deref for Name {
 macro_rules! name {
     ($($format:tt)*) => { $crate::modules::Name::new(format_args!($($format)*)) };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_put_together_and_cut_whole() {
+        let (ty, columns) = ("q4_k", 3);
+        assert_eq!(&*name!("product_{ty}_c{columns}"), "product_q4_k_c3");
+        let long = "x".repeat(LONGEST);
+        assert_eq!(&*name!("{long}"), long);
+        assert_eq!(&*name!("a{long}"), "a");
+    }
+
+    #[test]
+    fn modules_are_ptx_for_the_oldest_card_that_old_drivers_read() {
+        for (name, source) in MODULES {
+            assert!(
+                source.contains(".version 6.0\n") && source.contains(".target sm_37"),
+                "{name}"
+            );
+            assert!(!source.contains('\0'), "{name}");
+        }
+    }
+}

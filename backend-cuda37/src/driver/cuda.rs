@@ -28,6 +28,11 @@ impl Platform for Cuda {
         (0..count).map(facts).collect()
     }
 
+    fn free(device: u32) -> Option<u64> {
+        // a device that another process has for itself tells nothing: opening it will say so
+        Open::new(device as i32).ok()?.free_bytes().ok()
+    }
+
     fn score(capability: u32) -> f32 {
         // above 100: memory of its own, a host's own processors stay below
         100.0 + capability as f32
@@ -117,10 +122,6 @@ fn facts(ordinal: i32) -> Result<Facts, String> {
             name: result::device::get_name(device)?,
             capability: (major * 10 + minor) as u32,
             total,
-            // a device that is in exclusive use tells nothing: opening it will say so
-            free: Open::on(device, ordinal)
-                .and_then(|open| open.free_bytes())
-                .unwrap_or(total),
         })
     };
     read().map_err(|e| format!("device {ordinal}: {}", words(&e)))
@@ -142,12 +143,9 @@ impl Open {
     fn new(ordinal: i32) -> Result<Open> {
         let failed = failed("opening the device");
         let device = result::device::get(ordinal).map_err(&failed)?;
-        Open::on(device, ordinal).map_err(failed)
-    }
-
-    fn on(device: sys::CUdevice, ordinal: i32) -> Result<Open, DriverError> {
         // SAFETY: the device was given out by the driver; the context is given back when the value is dropped.
-        let context = unsafe { result::primary_ctx::retain(device)? };
+        let context = unsafe { result::primary_ctx::retain(device) };
+        let context = context.map_err(failed)?;
         Ok(Open {
             device,
             ordinal,
@@ -174,7 +172,7 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        // SAFETY: it was retained by `on`. What the driver says of it helps nobody any more.
+        // SAFETY: it was retained by `new`. What the driver says of it helps nobody any more.
         let _ = unsafe { result::primary_ctx::release(self.device) };
     }
 }

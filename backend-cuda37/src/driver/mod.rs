@@ -42,8 +42,6 @@ pub struct Facts {
     pub capability: u32,
     /// Bytes of memory.
     pub total: u64,
-    /// Bytes of it that are free.
-    pub free: u64,
 }
 
 /// How often a kernel runs side by side, and what it is given.
@@ -64,6 +62,10 @@ pub trait Platform: Send + Sync + 'static {
 
     /// The devices that are here; the error says in words what is missing.
     fn devices() -> Result<Vec<Facts>, String>;
+
+    /// Bytes of a device's memory that are free now, as far as that can be known; `device` is an index into
+    /// [`Platform::devices`].
+    fn free(device: u32) -> Option<u64>;
 
     /// The score of a machine whose best device has this compute capability (× 10).
     fn score(capability: u32) -> f32;
