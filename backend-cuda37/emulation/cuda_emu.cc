@@ -68,7 +68,7 @@ struct Launch {
 class Worker {
   public:
     Worker();
-    ~Worker() { munmap(stacks, MOST_THREADS * STACK); }
+    ~Worker() { munmap(memory, (MOST_THREADS + 1) * STACK); }
     void run(Launch &launch);
     void meet(Site site);
     uint64_t trade(Exchange kind, unsigned mask, uint64_t value, unsigned source, Site site);
@@ -91,7 +91,8 @@ class Worker {
     void complete(const Fiber &last);
     void lay_border(size_t from, size_t to) { memset(arena.get() + from, BORDER_BYTE, to - from); }
     std::string stuck() const;
-    std::string missing(const Fiber &f) const;
+    unsigned missing(const Fiber &f) const;
+    bool is_gone(unsigned number) const;
     std::string whereabouts(unsigned number) const;
     uint64_t random();
 
@@ -101,7 +102,7 @@ class Worker {
     std::vector<char *> free_stacks;
     std::vector<Declared> declared;
     size_t used = 0, asked = 0;
-    char *stacks;
+    void *memory; // of the stacks
     Context main;
     Block block{};
     Launch *launch = nullptr;
@@ -120,8 +121,8 @@ void enter_worker() { worker->enter(); }
 
 Worker::Worker() {
     int kind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    stacks = static_cast<char *>(mmap(nullptr, MOST_THREADS * STACK, PROT_READ | PROT_WRITE, kind, -1, 0));
-    if (stacks == MAP_FAILED) {
+    memory = mmap(nullptr, (MOST_THREADS + 1) * STACK, PROT_READ | PROT_WRITE, kind, -1, 0);
+    if (memory == MAP_FAILED) {
         perror("stacks of the emulation");
         abort();
     }
@@ -131,7 +132,7 @@ Worker::Worker() {
 void Worker::reset_stacks() {
     free_stacks.clear();
     for (unsigned i = MOST_THREADS; i-- > 0;) {
-        free_stacks.push_back(stacks + i * STACK);
+        free_stacks.push_back(static_cast<char *>(memory) + (i + 1) * STACK); // what overflows the first lies below it
         memcpy(free_stacks.back(), &CANARY, sizeof CANARY);
     }
 }
@@ -311,22 +312,31 @@ std::string Worker::whereabouts(unsigned number) const {
 }
 
 // Who keeps a waiting thread waiting.
-std::string Worker::missing(const Fiber &f) const {
+unsigned Worker::missing(const Fiber &f) const {
     if (f.state == State::in_exchange) {
         unsigned lane = 0;
         while (!(f.mask >> lane & 1) || is_with(f, lane)) ++lane;
-        return whereabouts(f.number / WARP * WARP + lane);
+        return f.number / WARP * WARP + lane;
     }
     unsigned other = 0;
     while (fibers[other].state == State::at_barrier) ++other;
-    return whereabouts(other);
+    return other;
 }
 
+bool Worker::is_gone(unsigned number) const {
+    return number >= launch->threads || fibers[number].state == State::done;
+}
+
+// Why nobody goes on: told of a thread that waits for one that will never come, if there is such.
 std::string Worker::stuck() const {
-    unsigned first = 0;
-    while (fibers[first].state == State::done) ++first;
-    const Fiber &f = fibers[first];
-    return thread_name(first) + " waits for ever at " + place(f.site) + ": " + missing(f);
+    const Fiber *told = nullptr;
+    for (unsigned i = 0; i < launch->threads; ++i) {
+        const Fiber &f = fibers[i];
+        if (f.state == State::done) continue;
+        if (!told || is_gone(missing(f))) told = &f;
+        if (is_gone(missing(f))) break;
+    }
+    return thread_name(told->number) + " waits for ever at " + place(told->site) + ": " + whereabouts(missing(*told));
 }
 
 void Worker::abandon(const std::string &what) {

@@ -27,6 +27,7 @@ template <class T> struct SameType {
 // Parameters and arguments that tell a helper's rendezvous where it was called; the emulation needs them.
 #define FROM_HERE
 #define FROM_THERE
+#define BARRIER_THERE() __syncthreads()
 
 __device__ __forceinline__ float f16_to_f32(uint16_t h) {
     float f;
@@ -44,6 +45,7 @@ __device__ __forceinline__ uint16_t f32_to_f16(float f) {
 #include "../emulation/cuda_emu.h"
 #define FROM_HERE , EMU_HERE
 #define FROM_THERE , file, line
+#define BARRIER_THERE() __syncthreads(file, line)
 
 static inline float f16_to_f32(uint16_t h) { return float(emu_bits<_Float16>(h)); }
 static inline uint16_t f32_to_f16(float f) { return emu_bits<uint16_t>(_Float16(f)); }
@@ -126,9 +128,9 @@ template <class Join> __device__ __forceinline__ float block_join(float v FROM_H
     uint32_t warps = threads_of_block() / WARP, number = thread_number(), lane = number % WARP;
     v = warp_join<Join>(v FROM_THERE);
     if (warps == 1) return v;
-    __syncthreads();
+    BARRIER_THERE();
     if (lane == 0) parts[number / WARP] = v;
-    __syncthreads();
+    BARRIER_THERE();
     v = lane < warps ? parts[lane] : Join::nothing();
     return warp_join<Join>(v FROM_THERE);
 }

@@ -2,6 +2,7 @@
 
 mod absent;
 mod device;
+mod emulation;
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -13,12 +14,17 @@ const EMULATED: &str = "cuda37-emulated";
 
 /// The emulated plugin's shared library. Nothing where g++ is missing, which is said on standard error.
 fn emulation() -> Option<PathBuf> {
+    has_compiler().then(|| tests::build("backend-cuda37/emulation", &[]))
+}
+
+/// Whether g++ is there; what is not tested without it is said on standard error.
+fn has_compiler() -> bool {
     let compiler = Command::new("g++").arg("--version").output();
-    if compiler.is_ok_and(|output| output.status.success()) {
-        return Some(tests::build("backend-cuda37/emulation", &[]));
+    let there = compiler.is_ok_and(|output| output.status.success());
+    if !there {
+        eprintln!("not tested: the emulation of CUDA kernels takes g++, which is not installed (apt-get install g++)");
     }
-    eprintln!("not tested: the emulation of CUDA kernels takes g++, which is not installed (apt-get install g++)");
-    None
+    there
 }
 
 /// A folder with the emulated plugin and the CPU's, where there is g++.
