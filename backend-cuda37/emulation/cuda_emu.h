@@ -101,7 +101,9 @@ template <class T> T shuffled(unsigned mask, T value, unsigned source, Site site
 #define blockDim (emu::cur->block->dim)
 #define gridDim (emu::cur->block->grid)
 
-#define KERNEL_BOUNDS(name, Args, threads, blocks)                                                                     \
+// Takes names that are macros themselves.
+#define KERNEL_BOUNDS(name, Args, threads, blocks) EMU_KERNEL(name, Args, threads)
+#define EMU_KERNEL(name, Args, threads)                                                                                \
     static void name(const Args &a);                                                                                   \
     static emu::Kernel emu_kernel_##name(#name, sizeof(Args), threads,                                                 \
                                          [](const void *a) { name(*static_cast<const Args *>(a)); });                  \

@@ -1,22 +1,23 @@
-// Attention over pages of TYPE: for few columns in parts, for many in tiles.
+// Attention over pages of TYPE, for heads of up to HEAD values: for few columns in parts, for many in tiles.
+// Modules: TYPE=f32|f16|q8_0|q4_0 HEAD=64|128|256
 #include "attention_part.cuh"
 #include "attention_tile.cuh"
 
-#define PASTE3(a, b, c) a##b##c
-#define NAMED(type, what) PASTE3(attention_, type, what)
-#define PAGE_OF(type) Page_##type
-#define PAGE(type) PAGE_OF(type)
+#define PASTE(a, b, c, d, e) a##b##c##d##e
+#define NAMED(type, what, width, heads) PASTE(attention_, type, what, width, heads)
+#define PAGE_NAMED(type) Page_##type
+#define PAGE_OF(type) PAGE_NAMED(type)
 
-#define PART(width, heads)                                                                                             \
-    KERNEL_BOUNDS(NAMED(TYPE, _part_##width##_##heads), AttentionArgs, PART_WARPS * WARP, 2) {                         \
-        Part<PAGE(TYPE), width, heads>(a).run();                                                                       \
+#define PART(heads)                                                                                                    \
+    KERNEL_BOUNDS(NAMED(TYPE, _part_, HEAD, _##heads), AttentionArgs, PART_WARPS * WARP, 2) {                         \
+        Part<PAGE_OF(TYPE), HEAD, heads>(a).run();                                                                    \
     }
-#define TILE(width)                                                                                                    \
-    KERNEL_BOUNDS(NAMED(TYPE, _tile_##width), AttentionArgs, TILE_THREADS, 2) { Tile<PAGE(TYPE), width>(a).run(); }
-#define WIDTH(width) PART(width, 1) PART(width, 2) PART(width, 4) PART(width, 8) TILE(width)
 
-WIDTH(64)
-WIDTH(128)
-WIDTH(256)
+PART(1)
+PART(2)
+PART(4)
+PART(8)
 
-KERNEL(NAMED(TYPE, _join), AttentionArgs) { join_parts(a); }
+KERNEL(NAMED(TYPE, _join_, HEAD, ), AttentionArgs) { join_parts(a); }
+
+KERNEL_BOUNDS(NAMED(TYPE, _tile_, HEAD, ), AttentionArgs, TILE_THREADS, 2) { Tile<PAGE_OF(TYPE), HEAD>(a).run(); }

@@ -61,7 +61,7 @@ pub fn combine(launcher: &mut Launcher<'_>, operands: &Operands<'_>) -> Result<(
     };
     let [d, streams, columns, _] = y.dims;
     let grid = [d.div_ceil(BLOCK), streams, columns.min(MOST_COLUMNS)];
-    launcher.launch(MODULE, "mix_combine", grid, [BLOCK, 1, 1], &argument)
+    launcher.launch("router", "router_combine", grid, [BLOCK, 1, 1], &argument)
 }
 
 /// The types of A and F for which there is a kernel.

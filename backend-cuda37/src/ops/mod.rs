@@ -1,5 +1,6 @@
 //! The operations: which nodes are served, what scratch memory they take, and the kernels that they launch.
 
+mod attention;
 mod cache;
 mod elementwise;
 mod mix;
@@ -22,6 +23,7 @@ pub fn supports(graph: &Graph<'_>, node: &Node) -> Result<Operation> {
     match operation {
         Rope | NormRope => rope::supports(operation, graph, node)?,
         MixCoefficients => mix::supports(graph, node)?,
+        Attention => attention::supports(graph, node)?,
         RmsNorm | CacheStore | Add | Mul | Unary | Gated | TopK | Pick | Combine | RmsMatch | Sparsify | Copy
         | NormAdd => {}
         _ => return Err(BackendError::unsupported(format!("{} is not served", operation.name()))),
@@ -30,8 +32,11 @@ pub fn supports(graph: &Graph<'_>, node: &Node) -> Result<Operation> {
 }
 
 /// Bytes of scratch memory for a node that is served.
-pub fn workspace(_graph: &Graph<'_>, _node: &Node) -> Result<u64> {
-    Ok(0)
+pub fn workspace(graph: &Graph<'_>, node: &Node) -> Result<u64> {
+    match Operation::from_id(node.operation) {
+        Some(Attention) => attention::workspace(graph, node),
+        _ => Ok(0),
+    }
 }
 
 /// Launches the kernels of a node whose output is not empty.
@@ -40,6 +45,7 @@ pub fn launch(launcher: &mut Launcher<'_>, operands: &Operands<'_>) -> Result<()
         RmsNorm => norm::rms_norm(launcher, operands),
         Rope => rope::rope(launcher, operands),
         CacheStore => cache::cache_store(launcher, operands),
+        Attention => attention::attention(launcher, operands),
         Add => elementwise::add(launcher, operands),
         Mul => elementwise::mul(launcher, operands),
         Unary => elementwise::unary(launcher, operands),
