@@ -72,10 +72,15 @@ pub fn supports(graph: &Graph<'_>, node: &Node) -> Result<()> {
     let [d, page, ..] = k.dims;
     let refuse = |what: String| Err(BackendError::unsupported(what));
     if head(d).is_none() || d % 8 != 0 || v.dims[0] != d {
-        return refuse(format!("heads of {d} and {}, served are equal multiples of 8 up to 256", v.dims[0]));
+        return refuse(format!(
+            "heads of {d} and {}, served are equal multiples of 8 up to 256",
+            v.dims[0]
+        ));
     }
     if !page.is_power_of_two() || page < 16 {
-        return refuse(format!("pages of {page} positions, served are powers of two from 16 on"));
+        return refuse(format!(
+            "pages of {page} positions, served are powers of two from 16 on"
+        ));
     }
     if k.ty != v.ty {
         return refuse("keys and values of different types".into());
@@ -138,7 +143,11 @@ pub fn workspace(graph: &Graph<'_>, node: &Node) -> Result<u64> {
 
 /// Values of the cache, weighted by how queries and keys agree.
 pub fn attention(launcher: &mut Launcher<'_>, operands: &Operands<'_>) -> Result<()> {
-    let (q, k, table) = (operands.input(input::Q), operands.input(input::K), operands.input(input::TABLE));
+    let (q, k, table) = (
+        operands.input(input::Q),
+        operands.input(input::K),
+        operands.input(input::TABLE),
+    );
     let [d, heads, columns, _] = q.dims;
     let mut args = AttentionArgs {
         q: q.view,
@@ -185,7 +194,13 @@ fn in_parts(launcher: &mut Launcher<'_>, ty: Type, args: &AttentionArgs) -> Resu
     let name = name!("attention_{ty}_part_{head}_{together}");
     launcher.launch(&module, &name, grid, [PART_THREADS, 1, 1], args)?;
     let name = name!("attention_{ty}_join_{head}");
-    launcher.launch(&module, &name, [heads, columns, 1], [d.next_multiple_of(32), 1, 1], args)
+    launcher.launch(
+        &module,
+        &name,
+        [heads, columns, 1],
+        [d.next_multiple_of(32), 1, 1],
+        args,
+    )
 }
 
 fn in_tiles(launcher: &mut Launcher<'_>, ty: Type, args: &AttentionArgs) -> Result<()> {
