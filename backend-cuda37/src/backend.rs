@@ -1,17 +1,18 @@
 //! The plugin: what is here, what it is worth, and the planning queries, which need neither driver nor device.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, sync::Arc};
 
 use backend_api::{
     BackendError, Result,
-    contract::{DeviceInfo, DeviceKind, HostServices, MemoryRules, OpenOptions, Score, WeightLayout, flags},
+    contract::{DeviceInfo, DeviceKind, HostServices, Interface, MemoryRules, OpenOptions, Score, WeightLayout, flags},
     graph::{Graph, Node, Tensor},
+    measure::{self, Measure},
     plugin::{Backend, Device},
 };
 
 use crate::{
     device::CudaDevice,
-    driver::{Facts, Platform},
+    driver::{Driver, Facts, Platform},
     logical, ops,
 };
 
@@ -70,6 +71,14 @@ impl<P: Platform> Cuda37<P> {
             }
         };
         Ok((0..parts.count).map(part).collect())
+    }
+
+    /// Opens a device as the host numbers them; and the bytes of its memory.
+    pub(crate) fn driver(device: u32) -> Result<(Arc<dyn Driver>, u64)> {
+        let seen = Self::seen().map_err(BackendError::failed)?;
+        let missing = || BackendError::invalid(format!("there is no device {device}, but {}", seen.len()));
+        let Usable { index, facts } = seen.get(device as usize).ok_or_else(missing)?;
+        Ok((P::open(*index)?.into(), facts.total))
     }
 }
 
@@ -144,12 +153,12 @@ impl<P: Platform> Backend for Cuda37<P> {
     }
 
     fn open(services: HostServices, device: u32, _options: &OpenOptions) -> Result<Box<dyn Device>> {
-        let seen = Self::seen().map_err(BackendError::failed)?;
-        let missing = || BackendError::invalid(format!("there is no device {device}, but {}", seen.len()));
-        let wanted = seen.get(device as usize).ok_or_else(missing)?;
-        let driver = P::open(wanted.index)?;
-        let device = CudaDevice::new(services, P::NAME, driver.into(), device, wanted.facts.total)?;
-        Ok(Box::new(device))
+        let (driver, total) = Self::driver(device)?;
+        Ok(Box::new(CudaDevice::new(services, P::NAME, driver, device, total)?))
+    }
+
+    fn query(name: &str) -> Option<Interface> {
+        (name == measure::NAME).then(Measure::of::<Self>)
     }
 
     fn supports(_device: &DeviceInfo, graph: &Graph<'_>, node: &Node) -> Result<()> {
@@ -183,7 +192,6 @@ mod tests {
     use backend_api::abi_stable;
 
     use super::*;
-    use crate::driver::Driver;
 
     /// Devices that are told of, none of which can be opened.
     struct Told<const CASE: usize>;

@@ -11,6 +11,7 @@ pub mod device;
 pub mod driver;
 pub mod launch;
 pub mod logical;
+pub mod measure;
 pub mod modules;
 pub mod ops;
 pub mod program;

@@ -6,6 +6,7 @@ use backend_api::{
     draft::Draft,
     error::Code,
     graph::{Node, Role, Step, Symbol, Tensor},
+    measure::Measure,
     operations::Operation,
     types::Type,
 };
@@ -196,6 +197,16 @@ fn memory_ends_where_the_device_says() {
     let refused = on.device.allocate(free + 1).into_result().unwrap_err();
     assert_eq!(refused.code(), Code::OutOfMemory);
     assert_eq!(on.count("allocated_bytes"), 0);
+}
+
+#[test]
+fn how_fast_memory_is_read_can_be_measured() {
+    let Some(library) = emulation() else { return };
+    let target = targets(library).remove(0);
+    let measure = Measure::find(target.module).unwrap();
+    assert!(measure.read_bandwidth(1, 0, &[0; 1000]).unwrap() > 0.0);
+    let missing = measure.read_bandwidth(2, 0, &[0; 1000]).unwrap_err();
+    assert_eq!(missing.message.as_str(), "there is no device 2, but 2");
 }
 
 /// The emulated backend's entry in the list, with this many parts of this many MiB asked for.
