@@ -27,7 +27,7 @@ __device__ __forceinline__ uint32_t sequence_of(const AttentionArgs &a, uint32_t
 // Heads are `HEADS` of a group that share rows of the cache; a row of up to WIDTH values is WIDTH / 8 lanes'.
 template <class Page, int WIDTH, int HEADS> struct Part {
     static const int LANES = WIDTH / 8, ROWS = WARP / LANES, STEPS = STRIP / ROWS, BATCH = STEPS < 4 ? STEPS : 4;
-    static const int WEIGHED = HEADS > 1 ? HEADS / 2 : 1;
+    static const int WEIGHED = HEADS / 2;
     static_assert(HEADS <= LANES, "a lane is left with one head");
 
     const AttentionArgs &a;
@@ -96,7 +96,7 @@ template <class Page, int WIDTH, int HEADS> struct Part {
         bool seen = i >= begin && i < end, grown = false;
 #pragma unroll
         for (int n = 0; n < WEIGHED; ++n) {
-            uint32_t h = HEADS > 1 ? half * WEIGHED + n : 0;
+            uint32_t h = half * WEIGHED + n;
             float z = seen ? exponent_of(a, scores[row][h]) : LOWEST;
             float next = fmaxf(most[n], lanes_join<Greatest>(z, STRIP));
             float factor = power_of_2(most[n] - next), p = seen ? power_of_2(z - next) : 0.0f;
@@ -179,7 +179,7 @@ template <class Page, int WIDTH, int HEADS> struct Part {
 #pragma unroll
         for (int n = 0; n < WEIGHED; ++n) {
             float total = lanes_join<Sum>(powers[n], STRIP);
-            uint32_t h = HEADS > 1 ? lane / STRIP * WEIGHED + n : 0;
+            uint32_t h = lane / STRIP * WEIGHED + n;
             if (lane % STRIP == 0) stats[0][warp][h] = most[n], stats[1][warp][h] = total;
         }
         __syncthreads();

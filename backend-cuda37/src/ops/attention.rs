@@ -109,7 +109,7 @@ fn head(d: u32) -> Option<u32> {
 
 /// Query heads that share the work of a row of the cache, of `ratio` for which it is there.
 fn together(ratio: u32) -> u32 {
-    ratio.next_power_of_two().min(8)
+    ratio.next_power_of_two().clamp(2, 8)
 }
 
 /// Columns that are taken in parts: as many sequences may want one each.
