@@ -129,18 +129,18 @@ template <class Page, int WIDTH, int HEADS> struct Part {
         });
     }
 
-    // Grid (parts, Hkv · groups of heads, T).
+    // Grid (T, Hkv · groups of heads, parts): columns that share cells run side by side, and find them in the L2 cache.
     __device__ __forceinline__ void run() {
         SHARED(scores, float[PART_WARPS][STRIP][HEADS]);
         SHARED(factors, float[PART_WARPS][HEADS]);
         SHARED(room, float[PART_WARPS / 2][HEADS][WIDTH]);
         SHARED(stats, float[2][PART_WARPS][HEADS]);
-        uint32_t t = blockIdx.z, hd = a.q.dims[0], ratio = a.q.dims[1] / a.k.dims[2];
+        uint32_t t = blockIdx.x, hd = a.q.dims[0], ratio = a.q.dims[1] / a.k.dims[2];
         uint32_t groups = ceil_div(ratio, HEADS), head = blockIdx.y / groups;
         uint32_t first_head = head * ratio + blockIdx.y % groups * HEADS, last_head = (head + 1) * ratio;
         int32_t p = position_of(a, t), low = first_seen(a, p);
         uint32_t shift = part_shift(low, p);
-        int32_t first = ((low >> shift) + int32_t(blockIdx.x)) << shift;
+        int32_t first = ((low >> shift) + int32_t(blockIdx.z)) << shift;
         if (first > p) return;
         begin = max(first, low), end = min(first + (1 << shift), p + 1);
         const int32_t *pages = pages_of(a, sequence_of(a, t));
@@ -222,7 +222,7 @@ template <class Page, int WIDTH, int HEADS> struct Part {
 #pragma unroll
         for (int h = 0; h < HEADS; ++h) {
             if (first_head + h >= last_head) continue;
-            uint64_t place = (uint64_t(t) * a.q.dims[1] + first_head + h) * PARTS + blockIdx.x;
+            uint64_t place = (uint64_t(t) * a.q.dims[1] + first_head + h) * PARTS + blockIdx.z;
             float *out = reinterpret_cast<float *>(a.sums) + place * hd + chunk * 8;
             if (inside && slot == 0)
 #pragma unroll
