@@ -7,6 +7,7 @@ mod mix;
 mod norm;
 mod rope;
 mod router;
+pub mod traffic;
 
 use backend_api::{
     BackendError, Result,
