@@ -47,8 +47,17 @@ __device__ __forceinline__ float query_factor(const AttentionArgs &a, int32_t p)
     return a.cap > 0.0f ? scale / a.cap : scale * LOG2_E;
 }
 
+// tanh without a branch: a polynomial for small x (Cephes, single precision), else 1 − 2/(e^2x + 1).
+__device__ __forceinline__ float tanh_of(float x) {
+    float z = x * x, large = 1.0f - __fdividef(2.0f, power_of_2(2.0f * LOG2_E * fabsf(x)) + 1.0f);
+    float small = -5.70498872745e-3f * z + 2.06390887954e-2f;
+    small = (small * z - 5.37397155531e-2f) * z + 1.33314422036e-1f;
+    small = (small * z - 3.33332819422e-1f) * z * x + x;
+    return z < 0.390625f ? small : copysignf(large, x);
+}
+
 __device__ __forceinline__ float exponent_of(const AttentionArgs &a, float score) {
-    return a.cap > 0.0f ? a.cap * LOG2_E * tanhf(score) : score;
+    return a.cap > 0.0f ? a.cap * LOG2_E * tanh_of(score) : score;
 }
 
 // The pages of sequence `s`.

@@ -27,7 +27,7 @@ __device__ __forceinline__ uint32_t sequence_of(const AttentionArgs &a, uint32_t
 // Heads are `HEADS` of a group that share rows of the cache; a row of up to WIDTH values is WIDTH / 8 lanes'.
 template <class Page, int WIDTH, int HEADS> struct Part {
     static const int LANES = WIDTH / 8, ROWS = WARP / LANES, STEPS = STRIP / ROWS, BATCH = STEPS < 4 ? STEPS : 4;
-    static const int WEIGHED = HEADS > 1 ? HEADS / 2 : 1;
+    static const int WEIGHED = HEADS / 2;
     static_assert(HEADS <= LANES, "a lane is left with one head");
 
     const AttentionArgs &a;
@@ -96,7 +96,7 @@ template <class Page, int WIDTH, int HEADS> struct Part {
         bool seen = i >= begin && i < end, grown = false;
 #pragma unroll
         for (int n = 0; n < WEIGHED; ++n) {
-            uint32_t h = HEADS > 1 ? half * WEIGHED + n : 0;
+            uint32_t h = half * WEIGHED + n;
             float z = seen ? exponent_of(a, scores[row][h]) : LOWEST;
             float next = fmaxf(most[n], lanes_join<Greatest>(z, STRIP));
             float factor = power_of_2(most[n] - next), p = seen ? power_of_2(z - next) : 0.0f;
@@ -129,18 +129,18 @@ template <class Page, int WIDTH, int HEADS> struct Part {
         });
     }
 
-    // Grid (parts, Hkv · groups of heads, T).
+    // Grid (T, Hkv · groups of heads, parts): columns that share cells run side by side, and find them in the L2 cache.
     __device__ __forceinline__ void run() {
         SHARED(scores, float[PART_WARPS][STRIP][HEADS]);
         SHARED(factors, float[PART_WARPS][HEADS]);
         SHARED(room, float[PART_WARPS / 2][HEADS][WIDTH]);
         SHARED(stats, float[2][PART_WARPS][HEADS]);
-        uint32_t t = blockIdx.z, hd = a.q.dims[0], ratio = a.q.dims[1] / a.k.dims[2];
+        uint32_t t = blockIdx.x, hd = a.q.dims[0], ratio = a.q.dims[1] / a.k.dims[2];
         uint32_t groups = ceil_div(ratio, HEADS), head = blockIdx.y / groups;
         uint32_t first_head = head * ratio + blockIdx.y % groups * HEADS, last_head = (head + 1) * ratio;
         int32_t p = position_of(a, t), low = first_seen(a, p);
         uint32_t shift = part_shift(low, p);
-        int32_t first = ((low >> shift) + int32_t(blockIdx.x)) << shift;
+        int32_t first = ((low >> shift) + int32_t(blockIdx.z)) << shift;
         if (first > p) return;
         begin = max(first, low), end = min(first + (1 << shift), p + 1);
         const int32_t *pages = pages_of(a, sequence_of(a, t));
@@ -179,7 +179,7 @@ template <class Page, int WIDTH, int HEADS> struct Part {
 #pragma unroll
         for (int n = 0; n < WEIGHED; ++n) {
             float total = lanes_join<Sum>(powers[n], STRIP);
-            uint32_t h = HEADS > 1 ? lane / STRIP * WEIGHED + n : 0;
+            uint32_t h = lane / STRIP * WEIGHED + n;
             if (lane % STRIP == 0) stats[0][warp][h] = most[n], stats[1][warp][h] = total;
         }
         __syncthreads();
@@ -222,7 +222,7 @@ template <class Page, int WIDTH, int HEADS> struct Part {
 #pragma unroll
         for (int h = 0; h < HEADS; ++h) {
             if (first_head + h >= last_head) continue;
-            uint64_t place = (uint64_t(t) * a.q.dims[1] + first_head + h) * PARTS + blockIdx.x;
+            uint64_t place = (uint64_t(t) * a.q.dims[1] + first_head + h) * PARTS + blockIdx.z;
             float *out = reinterpret_cast<float *>(a.sums) + place * hd + chunk * 8;
             if (inside && slot == 0)
 #pragma unroll

@@ -1,6 +1,7 @@
 //! The backend for NVIDIA cards: what it says where there is none, and all of it on the emulation, whose kernels g++ compiles.
 
 mod absent;
+mod attention;
 mod device;
 mod emulation;
 
