@@ -2,8 +2,11 @@
 
 mod absent;
 mod attention;
+mod conformance;
 mod device;
 mod emulation;
+mod golden;
+mod plans;
 
 use std::{fs, path::PathBuf, process::Command};
 
