@@ -11,11 +11,11 @@ use crate::{EMULATED, plugins};
 /// prompt's positions, and the largest difference of a logit. Nothing is quantized on the way, so the files' own types do not
 /// matter.
 const GOLDEN: [(&str, f64, f64); 5] = [
-    ("qwen2-f32", 1e-10, 1e-3),
-    ("qwen2-q8_0", 1e-10, 1e-3),
-    ("gemma3-q8_0", 1e-10, 1e-3),
-    ("gemma3n-q8_0", 1e-10, 1e-3),
-    ("gptoss-q8_0", 1e-10, 1e-3),
+    ("qwen2-f32", 1e-11, 1e-4),
+    ("qwen2-q8_0", 1e-11, 1e-4),
+    ("gemma3-q8_0", 1e-11, 1e-4),
+    ("gemma3n-q8_0", 1e-11, 1e-4),
+    ("gptoss-q8_0", 1e-11, 1e-4),
 ];
 
 /// Positions of the prompt that are compared.
