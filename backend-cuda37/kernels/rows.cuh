@@ -20,9 +20,10 @@ template <class B> __device__ __forceinline__ void decode_rows(const RowsArgs &a
         int32_t id = *reinterpret_cast<const int32_t *>(place);
         if (id < 0 || uint32_t(id) >= a.table.dims[1]) id = 0;
         typename B::Raw raw;
-        B::load(raw, row_at<const uint8_t>(a.table, id), unit, k);
+        const uint8_t *table = row_at<const uint8_t>(a.table, id);
+        B::load(raw, B::template start<B>(table, B::block(unit)), B::part(unit), k - unit * B::UNIT);
         float *y = row_of<float>(a.y, a.y.dims, row);
-        uint32_t base = B::CODES ? unit / B::PARTS * B::VALUES : unit * B::UNIT, part = B::part(unit);
+        uint32_t base = B::block(unit) * B::VALUES, part = B::part(unit);
 #pragma unroll
         for (int c = 0; c < B::CHUNKS; ++c) {
             float v[4];
