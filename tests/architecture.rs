@@ -57,6 +57,7 @@ const UNSAFE: &[&str] = &[
     "backend-cpu/tests/allocations.rs",
     "backend-cpu/tests/edges.rs",
     "backend-cuda37/emulation/src/driver.rs",
+    "backend-cuda37/emulation/src/libcuda.rs",
     "backend-cuda37/emulation/src/streams.rs",
     "backend-cuda37/src/device.rs",
     "backend-cuda37/src/driver/cuda.rs",

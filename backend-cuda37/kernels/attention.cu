@@ -13,7 +13,6 @@
         Part<PAGE_OF(TYPE), HEAD, heads>(a).run();                                                                    \
     }
 
-PART(1)
 PART(2)
 PART(4)
 PART(8)

@@ -47,8 +47,17 @@ __device__ __forceinline__ float query_factor(const AttentionArgs &a, int32_t p)
     return a.cap > 0.0f ? scale / a.cap : scale * LOG2_E;
 }
 
+// tanh without a branch: a polynomial for small x (Cephes, single precision), else 1 − 2/(e^2x + 1).
+__device__ __forceinline__ float tanh_of(float x) {
+    float z = x * x, large = 1.0f - __fdividef(2.0f, power_of_2(2.0f * LOG2_E * fabsf(x)) + 1.0f);
+    float small = -5.70498872745e-3f * z + 2.06390887954e-2f;
+    small = (small * z - 5.37397155531e-2f) * z + 1.33314422036e-1f;
+    small = (small * z - 3.33332819422e-1f) * z * x + x;
+    return z < 0.390625f ? small : copysignf(large, x);
+}
+
 __device__ __forceinline__ float exponent_of(const AttentionArgs &a, float score) {
-    return a.cap > 0.0f ? a.cap * LOG2_E * tanhf(score) : score;
+    return a.cap > 0.0f ? a.cap * LOG2_E * tanh_of(score) : score;
 }
 
 // The pages of sequence `s`.
@@ -63,26 +72,21 @@ __device__ __forceinline__ const uint8_t *cell_of(const AttentionArgs &a, const 
     return row_at<const uint8_t>(pool, cell, head, uint32_t(__ldg(pages + (i >> a.page_shift))));
 }
 
-// Adds up, over groups of LANES lanes, the value of each head; each lane keeps those of some heads, from `held` on.
-template <int HEADS, int LANES> __device__ __forceinline__ void fold(float (&v)[HEADS], uint32_t lane FROM_HERE) {
+// Adds up, over groups of LANES lanes, the value of each head. HEADS is a power of two, at most LANES; a lane's heads stand
+// at h ^ `held`, and its v[0] is left with the sum of that head.
+template <int HEADS, int LANES> __device__ __forceinline__ void fold(float (&v)[HEADS] FROM_HERE) {
     int n = HEADS;
 #pragma unroll
     for (int o = LANES / 2; o > 0; o >>= 1) {
-        bool upper = lane & o;
-        if (n == 1) {
-            v[0] += __shfl_xor_sync(ALL_LANES, v[0], o, WARP FROM_THERE);
-            continue;
-        }
-        n /= 2;
+        int sent = n > 1 ? n / 2 : 0;
+        n = n > 1 ? n / 2 : 1;
 #pragma unroll
-        for (int i = 0; i < HEADS / 2; ++i)
-            if (i < n) {
-                float keep = upper ? v[i + n] : v[i], send = upper ? v[i] : v[i + n];
-                v[i] = keep + __shfl_xor_sync(ALL_LANES, send, o, WARP FROM_THERE);
-            }
+        for (int i = 0; i < HEADS; ++i)
+            if (i < n) v[i] += __shfl_xor_sync(ALL_LANES, v[(i + sent) % HEADS], o, WARP FROM_THERE);
     }
 }
 
+// The head that a lane is left with.
 template <int HEADS, int LANES> __device__ __forceinline__ uint32_t held(uint32_t lane) {
     uint32_t head = 0;
     int n = HEADS;

@@ -27,46 +27,54 @@ __device__ __forceinline__ uint32_t sequence_of(const AttentionArgs &a, uint32_t
 // Heads are `HEADS` of a group that share rows of the cache; a row of up to WIDTH values is WIDTH / 8 lanes'.
 template <class Page, int WIDTH, int HEADS> struct Part {
     static const int LANES = WIDTH / 8, ROWS = WARP / LANES, STEPS = STRIP / ROWS, BATCH = STEPS < 4 ? STEPS : 4;
-    static const int KEPT = HEADS > LANES ? HEADS / LANES : 1;
-    static const int OWN = HEADS > 1 ? HEADS / 2 : 1;
+    static const int WEIGHED = HEADS / 2;
+    static_assert(HEADS <= LANES, "a lane is left with one head");
 
     const AttentionArgs &a;
-    uint32_t lane, warp, slot, chunk;
+    uint32_t lane, warp, slot, chunk, own;
     bool inside;  // whether the lane's eight values exist
     int32_t begin, end;
     float q[HEADS][8], sums[HEADS][8];
-    float most[OWN], powers[OWN];  // of the heads whose scores this lane weighs
+    float most[WEIGHED], powers[WEIGHED];  // of the heads whose scores this lane weighs
 
     __device__ __forceinline__ Part(const AttentionArgs &a)
         : a(a), lane(threadIdx.x % WARP), warp(threadIdx.x / WARP), slot(lane / LANES), chunk(lane % LANES),
-          inside(chunk * 8 < a.q.dims[0]) {}
+          own(held<HEADS, LANES>(lane)), inside(chunk * 8 < a.q.dims[0]) {}
 
-    // The rows of a strip, a batch at a time: `use(row, values)`, zeros for what the column does not see.
+    // The rows of a strip, a batch at a time: `use(row, values)`, zeros for what the column does not see. Lanes without
+    // values of their own read the first ones.
     template <class Use>
     __device__ __forceinline__ void for_rows(const View &pool, const int32_t *pages, int32_t strip, uint32_t head, Use use) {
-        const uint8_t *first = cell_of(a, pool, pages, strip, head) + slot * pool.strides[1];
+        uint32_t read = inside ? chunk : 0;
+        int64_t step = pool.strides[1] * ROWS;
+        const uint8_t *row = cell_of(a, pool, pages, strip, head) + slot * pool.strides[1];
+        bool whole = strip >= begin && strip + STRIP <= end;
 #pragma unroll 1
         for (int from = 0; from < STEPS; from += BATCH) {
             typename Page::Raw raw[BATCH];
+            if (whole) {
 #pragma unroll
-            for (int s = 0; s < BATCH; ++s) {
-                int32_t i = strip + (from + s) * ROWS + slot;
-                raw[s] = Page::nothing();
-                if (inside && i >= begin && i < end)
-                    raw[s] = Page::fetch(first + int64_t(from + s) * ROWS * pool.strides[1], chunk);
+                for (int s = 0; s < BATCH; ++s, row += step) raw[s] = Page::fetch(row, read);
+            } else {
+#pragma unroll
+                for (int s = 0; s < BATCH; ++s, row += step) {
+                    int32_t i = strip + (from + s) * ROWS + slot;
+                    raw[s] = Page::nothing();
+                    if (i >= begin && i < end) raw[s] = Page::fetch(row, read);
+                }
             }
 #pragma unroll
             for (int s = 0; s < BATCH; ++s) {
                 float values[8];
-                Page::widen(raw[s], chunk, values);
+                Page::widen(raw[s], read, values);
                 use((from + s) * ROWS + slot, values);
             }
         }
     }
 
-    // The scores of a strip, into `scores`.
+    // The scores of a strip, into `scores`. A lane has the heads in an order of its own, `own` first, so that in every round
+    // of `fold` it keeps the first half.
     __device__ __forceinline__ void score(const int32_t *pages, int32_t strip, uint32_t head, float (*scores)[HEADS]) {
-        uint32_t first = held<HEADS, LANES>(lane);
         for_rows(a.k, pages, strip, head, [&](uint32_t row, const float (&k)[8]) {
             float dots[HEADS];
 #pragma unroll
@@ -75,9 +83,8 @@ template <class Page, int WIDTH, int HEADS> struct Part {
 #pragma unroll
                 for (int j = 0; j < 8; ++j) dots[h] += q[h][j] * k[j];
             }
-            fold<HEADS, LANES>(dots, lane);
-#pragma unroll
-            for (int i = 0; i < KEPT; ++i) scores[row][first + i] = dots[i];
+            fold<HEADS, LANES>(dots);
+            scores[row][own] = dots[0];
         });
     }
 
@@ -88,8 +95,8 @@ template <class Page, int WIDTH, int HEADS> struct Part {
         int32_t i = strip + row;
         bool seen = i >= begin && i < end, grown = false;
 #pragma unroll
-        for (int n = 0; n < OWN; ++n) {
-            uint32_t h = HEADS > 1 ? half * OWN + n : 0;
+        for (int n = 0; n < WEIGHED; ++n) {
+            uint32_t h = half * WEIGHED + n;
             float z = seen ? exponent_of(a, scores[row][h]) : LOWEST;
             float next = fmaxf(most[n], lanes_join<Greatest>(z, STRIP));
             float factor = power_of_2(most[n] - next), p = seen ? power_of_2(z - next) : 0.0f;
@@ -122,18 +129,18 @@ template <class Page, int WIDTH, int HEADS> struct Part {
         });
     }
 
-    // Grid (parts, Hkv · groups of heads, T).
+    // Grid (T, Hkv · groups of heads, parts): columns that share cells run side by side, and find them in the L2 cache.
     __device__ __forceinline__ void run() {
         SHARED(scores, float[PART_WARPS][STRIP][HEADS]);
         SHARED(factors, float[PART_WARPS][HEADS]);
         SHARED(room, float[PART_WARPS / 2][HEADS][WIDTH]);
         SHARED(stats, float[2][PART_WARPS][HEADS]);
-        uint32_t t = blockIdx.z, hd = a.q.dims[0], ratio = a.q.dims[1] / a.k.dims[2];
+        uint32_t t = blockIdx.x, hd = a.q.dims[0], ratio = a.q.dims[1] / a.k.dims[2];
         uint32_t groups = ceil_div(ratio, HEADS), head = blockIdx.y / groups;
         uint32_t first_head = head * ratio + blockIdx.y % groups * HEADS, last_head = (head + 1) * ratio;
         int32_t p = position_of(a, t), low = first_seen(a, p);
         uint32_t shift = part_shift(low, p);
-        int32_t first = ((low >> shift) + int32_t(blockIdx.x)) << shift;
+        int32_t first = ((low >> shift) + int32_t(blockIdx.z)) << shift;
         if (first > p) return;
         begin = max(first, low), end = min(first + (1 << shift), p + 1);
         const int32_t *pages = pages_of(a, sequence_of(a, t));
@@ -148,9 +155,9 @@ template <class Page, int WIDTH, int HEADS> struct Part {
 #pragma unroll
         for (int h = 0; h < HEADS; ++h)
 #pragma unroll
-            for (int j = 0; j < 8; ++j) q[h][j] = room[0][h][chunk * 8 + j], sums[h][j] = 0.0f;
+            for (int j = 0; j < 8; ++j) q[h][j] = room[0][h ^ own][chunk * 8 + j], sums[h][j] = 0.0f;
 #pragma unroll
-        for (int n = 0; n < OWN; ++n) most[n] = LOWEST, powers[n] = 0.0f;
+        for (int n = 0; n < WEIGHED; ++n) most[n] = LOWEST, powers[n] = 0.0f;
         __syncthreads();
 
         for (int32_t strip = (begin & -STRIP) + warp * STRIP; strip < end; strip += PART_WARPS * STRIP) {
@@ -170,9 +177,9 @@ template <class Page, int WIDTH, int HEADS> struct Part {
     __device__ __forceinline__ void join_warps(float (&stats)[2][PART_WARPS][HEADS],
                                                float (&room)[PART_WARPS / 2][HEADS][WIDTH]) {
 #pragma unroll
-        for (int n = 0; n < OWN; ++n) {
+        for (int n = 0; n < WEIGHED; ++n) {
             float total = lanes_join<Sum>(powers[n], STRIP);
-            uint32_t h = HEADS > 1 ? lane / STRIP * OWN + n : 0;
+            uint32_t h = lane / STRIP * WEIGHED + n;
             if (lane % STRIP == 0) stats[0][warp][h] = most[n], stats[1][warp][h] = total;
         }
         __syncthreads();
@@ -215,7 +222,7 @@ template <class Page, int WIDTH, int HEADS> struct Part {
 #pragma unroll
         for (int h = 0; h < HEADS; ++h) {
             if (first_head + h >= last_head) continue;
-            uint64_t place = (uint64_t(t) * a.q.dims[1] + first_head + h) * PARTS + blockIdx.x;
+            uint64_t place = (uint64_t(t) * a.q.dims[1] + first_head + h) * PARTS + blockIdx.z;
             float *out = reinterpret_cast<float *>(a.sums) + place * hd + chunk * 8;
             if (inside && slot == 0)
 #pragma unroll

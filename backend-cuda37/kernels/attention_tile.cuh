@@ -44,21 +44,32 @@ template <class Page, int WIDTH> struct Tile {
         return false;
     }
 
-    // A row's limits: its first and last position. Rows that do not exist see nothing.
-    __device__ __forceinline__ void limit(int2 (&limits)[TILE_ROWS], float (&factors)[TILE_ROWS]) {
+    // A row's limits (its first and last position; rows that do not exist see nothing), its q, and what q is multiplied with.
+    __device__ __forceinline__ void find_rows(int2 (&limits)[TILE_ROWS], float (&factors)[TILE_ROWS],
+                                              const float *(&queries)[TILE_ROWS]) {
 #pragma unroll 1
         for (uint32_t r = threadIdx.x; r < TILE_ROWS; r += TILE_THREADS) {
             uint32_t column = r / heads;
             limits[r] = make_int2(0x7fffffff, -1);
             factors[r] = 0.0f;
+            queries[r] = row_at<const float>(a.q, first_head, first_column);
             if (column >= columns) continue;
             int32_t p = position_of(a, first_column + column);
             limits[r] = make_int2(first_seen(a, p), p);
             factors[r] = query_factor(a, p);
+            queries[r] = row_at<const float>(a.q, first_head + r % heads, first_column + column);
         }
         int32_t first = position_of(a, first_column), last = position_of(a, first_column + columns - 1);
         begin = first_seen(a, first), end = last + 1;
         gapless = uint32_t(last - first) == columns - 1;
+    }
+
+    // The rows of K and V of a tile; none where no column sees the position.
+    __device__ __forceinline__ void find_cells(int32_t tile, const int2 (&limits)[TILE_ROWS],
+                                               const uint8_t *(&cells)[2][TILE_POSITIONS]) {
+        uint32_t i = threadIdx.x % TILE_POSITIONS, which = threadIdx.x / TILE_POSITIONS;
+        bool found = seen(tile + i, limits);
+        cells[which][i] = found ? cell_of(a, which ? a.v : a.k, pages, tile + i, head) : nullptr;
     }
 
     // Whether a column sees position `i`; others may be garbage, or have no page.
@@ -70,45 +81,41 @@ template <class Page, int WIDTH> struct Tile {
         return found;
     }
 
-    // `from` and on, of a row of q; transposed: [SLICE][PITCH].
-    __device__ __forceinline__ void load_queries(uint32_t from, const float (&factors)[TILE_ROWS], float *slice) {
-        uint32_t lane = threadIdx.x % WARP, hd = a.q.dims[0];
-#pragma unroll 1
-        for (uint32_t piece = threadIdx.x / WARP; piece < TILE_ROWS * SLICE / WARP; piece += TILE_THREADS / WARP) {
-            uint32_t d = piece % 4 * 8 + lane % 8, r = piece / 4 * 4 + lane / 8;
-            uint32_t column = r / heads, h = first_head + r % heads;
-            float v = 0.0f;
-            if (column < columns && from + d < hd)
-                v = row_at<const float>(a.q, h, first_column + column)[from + d] * factors[r];
-            slice[d * PITCH + r] = v;
-        }
+    // Values `from` and on of the rows of q, transposed: [SLICE][PITCH].
+    __device__ __forceinline__ void load_queries(uint32_t from, const float (&factors)[TILE_ROWS],
+                                                 const float *const (&queries)[TILE_ROWS], float *slice) {
+        uint32_t lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, d = warp * 8 + lane % 8;
+        bool inside = from + d < a.q.dims[0];
+#pragma unroll 4
+        for (uint32_t r = lane / 8; r < TILE_ROWS; r += 4)
+            slice[d * PITCH + r] = inside ? queries[r][from + d] * factors[r] : 0.0f;
     }
 
-    __device__ __forceinline__ void load_eight(const View &pool, int32_t i, uint32_t chunk,
-                                               const int2 (&limits)[TILE_ROWS], float (&values)[8]) {
+    __device__ __forceinline__ void load_eight(const uint8_t *row, uint32_t chunk, float (&values)[8]) {
         typename Page::Raw raw = Page::nothing();
-        if (chunk * 8 < a.q.dims[0] && seen(i, limits)) raw = Page::fetch(cell_of(a, pool, pages, i, head), chunk);
+        if (row && chunk * 8 < a.q.dims[0]) raw = Page::fetch(row, chunk);
         Page::widen(raw, chunk, values);
     }
 
-    __device__ __forceinline__ void load_keys(int32_t tile, uint32_t from, const int2 (&limits)[TILE_ROWS], float *slice) {
-#pragma unroll 1
-        for (uint32_t piece = threadIdx.x; piece < TILE_POSITIONS * SLICE / 8; piece += TILE_THREADS) {
-            uint32_t i = piece % TILE_POSITIONS, eighth = piece / TILE_POSITIONS;
+    __device__ __forceinline__ void load_keys(uint32_t from, const uint8_t *const (&cells)[TILE_POSITIONS], float *slice) {
+        uint32_t i = threadIdx.x % TILE_POSITIONS;
+        const uint8_t *row = cells[i];
+#pragma unroll
+        for (uint32_t eighth = threadIdx.x / TILE_POSITIONS; eighth < SLICE / 8; eighth += TILE_THREADS / TILE_POSITIONS) {
             float values[8];
-            load_eight(a.k, tile + i, from / 8 + eighth, limits, values);
+            load_eight(row, from / 8 + eighth, values);
 #pragma unroll
             for (int j = 0; j < 8; ++j) slice[(eighth * 8 + j) * PITCH + i] = values[j];
         }
     }
 
-    // Rows of V from position `from` on, as they are: [VALUES][WIDTH].
-    __device__ __forceinline__ void load_values(int32_t from, const int2 (&limits)[TILE_ROWS], float *rows) {
-#pragma unroll 1
+    // Rows of V from the tile's position `from` on, as they are: [VALUES][WIDTH].
+    __device__ __forceinline__ void load_values(uint32_t from, const uint8_t *const (&cells)[TILE_POSITIONS], float *rows) {
+#pragma unroll 2
         for (uint32_t piece = threadIdx.x; piece < VALUES * WIDTH / 8; piece += TILE_THREADS) {
             uint32_t chunk = piece % (WIDTH / 8), i = piece / (WIDTH / 8);
             float values[8];
-            load_eight(a.v, from + i, chunk, limits, values);
+            load_eight(cells[from + i], chunk, values);
             float4 *to = reinterpret_cast<float4 *>(rows + piece * 8);
             to[0] = make_float4(values[0], values[1], values[2], values[3]);
             to[1] = make_float4(values[4], values[5], values[6], values[7]);
@@ -185,6 +192,8 @@ template <class Page, int WIDTH> struct Tile {
     __device__ __forceinline__ void run() {
         SHARED(limits, int2[TILE_ROWS]);
         SHARED(factors, float[TILE_ROWS]);
+        SHARED(queries, const float *[TILE_ROWS]);
+        SHARED(cells, const uint8_t *[2][TILE_POSITIONS]);
         SHARED(probabilities, float4[TILE_POSITIONS * PITCH / 4]);
         SHARED(room, float4[ROOM / 4]);
         float *p = reinterpret_cast<float *>(probabilities), *slices = reinterpret_cast<float *>(room);
@@ -194,24 +203,26 @@ template <class Page, int WIDTH> struct Tile {
         heads = min(uint32_t(TILE_ROWS), ratio - group);
         first_head = head * ratio + group;
         if (!find(blockIdx.x, TILE_ROWS / min(uint32_t(TILE_ROWS), ratio))) return;
-        limit(limits, factors);
+        find_rows(limits, factors, queries);
         clear();
+        __syncthreads();
         for (int32_t tile = begin & -TILE_POSITIONS; tile < end; tile += TILE_POSITIONS) {
 #pragma unroll
             for (int r = 0; r < 8; ++r)
 #pragma unroll
                 for (int i = 0; i < 4; ++i) s[r][i] = 0.0f;
+            find_cells(tile, limits, cells);
             for (uint32_t from = 0; from < a.q.dims[0]; from += SLICE) {
                 __syncthreads();
-                load_queries(from, factors, slices);
-                load_keys(tile, from, limits, slices + SLICE * PITCH);
+                load_queries(from, factors, queries, slices);
+                load_keys(from, cells[0], slices + SLICE * PITCH);
                 __syncthreads();
                 score(slices, slices + SLICE * PITCH);
             }
             weigh(tile, limits, p);
             for (int i = 0; i < TILE_POSITIONS; i += VALUES) {
                 __syncthreads();
-                load_values(tile + i, limits, slices);
+                load_values(i, cells[1], slices);
                 __syncthreads();
                 add(p + i * PITCH, slices);
             }

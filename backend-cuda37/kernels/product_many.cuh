@@ -56,7 +56,7 @@ template <class B> struct ManyColumns {
 
     __device__ __forceinline__ void stage_input(const float *x, uint32_t first_unit, int half) {
         uint32_t j = threadIdx.x % MANY_COLUMNS, from = threadIdx.x / MANY_COLUMNS * 4;
-#pragma unroll
+#pragma unroll 1
         for (int c = 0; c < 4; ++c)
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
@@ -67,7 +67,7 @@ template <class B> struct ManyColumns {
 
     __device__ __forceinline__ void multiply() {
         uint32_t ty = threadIdx.x / 8, tx = threadIdx.x % 8;
-#pragma unroll 4
+#pragma unroll 2
         for (int k = 0; k < MANY_STEP; ++k) {
             float w[8], x[8];
             load(w, &shared.w[k][4 * ty], &shared.w[k][64 + 4 * ty]);

@@ -1,6 +1,9 @@
 //! What the device counts.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use backend_api::{contract::Counter, operations::Operation, types::Type};
 
@@ -8,6 +11,7 @@ const OPERATIONS: usize = Operation::ALL.len();
 const TYPES: usize = Type::ALL.len();
 
 /// Counters since the device was opened. Counting allocates nothing.
+#[derive(Default)]
 pub struct Counters {
     allocated: AtomicU64,
     peak: AtomicU64,
@@ -15,20 +19,52 @@ pub struct Counters {
     launches: AtomicU64,
     captures: AtomicU64,
     replays: AtomicU64,
-    /// Nodes launched by operation and type; those of operations without a type that matters stand last.
-    calls: [[AtomicU64; TYPES + 1]; OPERATIONS],
+    calls: ByOperation,
+    bytes: ByOperation,
+    time: ByOperation,
 }
 
-impl Default for Counters {
-    fn default() -> Counters {
-        Counters {
-            allocated: AtomicU64::new(0),
-            peak: AtomicU64::new(0),
-            runs: AtomicU64::new(0),
-            launches: AtomicU64::new(0),
-            captures: AtomicU64::new(0),
-            replays: AtomicU64::new(0),
-            calls: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
+/// A number for each operation and type; those of operations without a type that matters stand last.
+struct ByOperation([[AtomicU64; TYPES + 1]; OPERATIONS]);
+
+impl Default for ByOperation {
+    fn default() -> ByOperation {
+        ByOperation(std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))))
+    }
+}
+
+impl ByOperation {
+    fn add(&self, Slot { row, column }: Slot, amount: u64) {
+        self.0[row][column].fetch_add(amount, Relaxed);
+    }
+
+    /// What is not 0, with the name `OPERATION[.TYPE]`.
+    fn named(&self) -> impl Iterator<Item = (String, u64)> {
+        let rows = Operation::ALL.iter().zip(&self.0);
+        rows.flat_map(|(operation, row)| {
+            let values = row.iter().map(|v| v.load(Relaxed)).enumerate().filter(|(_, v)| *v > 0);
+            values.map(|(column, value)| {
+                let ty = Type::ALL.get(column).map(|ty| format!(".{}", ty.name().to_lowercase()));
+                (format!("{}{}", operation.name(), ty.unwrap_or_default()), value)
+            })
+        })
+    }
+}
+
+/// Where an operation and type are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    row: usize,
+    column: usize,
+}
+
+impl Slot {
+    /// The slot of an operation for data of a type.
+    pub fn of(operation: Operation, ty: Option<Type>) -> Slot {
+        let column = ty.and_then(|ty| Type::ALL.iter().position(|&t| t == ty));
+        Slot {
+            row: Operation::ALL.iter().position(|&o| o == operation).unwrap_or(0),
+            column: column.unwrap_or(TYPES),
         }
     }
 }
@@ -70,21 +106,20 @@ impl Counters {
         self.replays.fetch_add(1, Relaxed);
     }
 
-    /// The kernels of a node of `operation` for data of type `ty` were launched, or captured.
-    pub fn called(&self, operation: Operation, ty: Option<Type>) {
-        let row = Operation::ALL.iter().position(|&o| o == operation);
-        let column = ty.and_then(|ty| Type::ALL.iter().position(|&t| t == ty));
-        if let Some(row) = row {
-            self.calls[row][column.unwrap_or(TYPES)].fetch_add(1, Relaxed);
-        }
+    /// The kernels of a node were launched, for what it does with `bytes` bytes.
+    pub fn called(&self, slot: Slot, bytes: u64) {
+        self.calls.add(slot, 1);
+        self.bytes.add(slot, bytes);
     }
 
-    /// All of them by name: `kernel.OPERATION[.TYPE].cuda37` for those that were called.
+    /// A node took `time`.
+    pub fn spent(&self, slot: Slot, time: Duration) {
+        self.time.add(slot, time.as_nanos() as u64);
+    }
+
+    /// All of them by name: `kernel.OPERATION[.TYPE].cuda37` and `bytes.OPERATION[.TYPE]` for those that were called,
+    /// `time_ns.OPERATION[.TYPE]` where time was taken.
     pub fn list(&self) -> Vec<Counter> {
-        let counter = |name: String, value: &AtomicU64| Counter {
-            name: name.into(),
-            value: value.load(Relaxed),
-        };
         let fixed = [
             ("allocated_bytes", &self.allocated),
             ("allocated_peak", &self.peak),
@@ -93,15 +128,15 @@ impl Counters {
             ("captures", &self.captures),
             ("replays", &self.replays),
         ];
-        let calls = Operation::ALL.iter().zip(&self.calls).flat_map(|(operation, row)| {
-            let called = row.iter().enumerate().filter(|(_, calls)| calls.load(Relaxed) > 0);
-            called.map(|(column, calls)| {
-                let ty = Type::ALL.get(column).map(|ty| format!(".{}", ty.name().to_lowercase()));
-                let name = format!("kernel.{}{}.cuda37", operation.name(), ty.unwrap_or_default());
-                counter(name, calls)
-            })
-        });
-        let fixed = fixed.into_iter().map(|(name, value)| counter(name.to_owned(), value));
-        fixed.chain(calls).collect()
+        let calls = self.calls.named().map(|(name, n)| (format!("kernel.{name}.cuda37"), n));
+        let bytes = self.bytes.named().map(|(name, n)| (format!("bytes.{name}"), n));
+        let time = self.time.named().map(|(name, n)| (format!("time_ns.{name}"), n));
+        let fixed = fixed.map(|(name, value)| (name.to_owned(), value.load(Relaxed)));
+        let all = fixed.into_iter().chain(calls).chain(bytes).chain(time);
+        all.map(|(name, value)| Counter {
+            name: name.into(),
+            value,
+        })
+        .collect()
     }
 }

@@ -1,6 +1,9 @@
 //! An open device and its handles.
 
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::{
+    env,
+    sync::{Arc, PoisonError, RwLock, Weak},
+};
 
 use backend_api::{
     BackendError, Result,
@@ -18,6 +21,9 @@ use crate::{
     resources::{Mark, Memory, Queue},
     staging::Staging,
 };
+
+/// The environment variable that asks for the time of each operation, in the counters `time_ns.OPERATION`.
+const TIMED: &str = "GRAFT_CUDA37_TIMES";
 
 /// The open devices of this library, so that they find each other's buffers and events.
 static OPEN: RwLock<Vec<Weak<Shared>>> = RwLock::new(Vec::new());
@@ -37,6 +43,8 @@ pub struct CudaDevice {
     /// Bytes of its memory that may be used.
     most: u64,
     counters: Counters,
+    /// Whether the user asks for the time of each operation.
+    timed: bool,
     programs: Handles<Program>,
     staging: Staging,
     kernels: Kernels,
@@ -73,6 +81,7 @@ impl CudaDevice {
             target,
             most,
             counters: Counters::default(),
+            timed: env::var_os(TIMED).is_some_and(|value| value == "1"),
             programs: Handles::new("program"),
             staging: Staging::new(&driver)?,
             kernels: Kernels::new(&driver),
@@ -224,6 +233,7 @@ impl Device for CudaDevice {
             kernels: &self.kernels,
             queue: &queue,
             counters: &self.counters,
+            timed: self.timed,
         };
         program.run(context, bindings, |id| self.shared.buffers.get(id.0), workspace, step)?;
         self.counters.ran();

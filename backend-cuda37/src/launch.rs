@@ -11,7 +11,7 @@ use backend_api::{
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::{
-    counters::Counters,
+    counters::{Counters, Slot},
     driver::{Address, Driver, Shape, Stream},
     modules::Kernels,
 };
@@ -70,8 +70,8 @@ pub struct Planned {
     pub operation: Operation,
     /// Its operands are indices into the program's own tensors.
     pub node: Node,
-    /// The type that its kernels are counted under.
-    pub ty: Option<Type>,
+    /// Where it is counted.
+    pub slot: Slot,
 }
 
 /// A node with its operands resolved.

@@ -1,6 +1,9 @@
 //! Compiled graphs and their execution.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use backend_api::{
     BackendError, Result,
@@ -12,7 +15,7 @@ use backend_api::{
 use crate::{
     backend::ALIGNMENT,
     capture::{Captures, Sight},
-    counters::Counters,
+    counters::{Counters, Slot},
     driver::{Address, Driver},
     launch::{Launcher, Operand, Operands, Planned, View, Workspace},
     modules::Kernels,
@@ -33,6 +36,8 @@ pub struct Context<'a> {
     pub queue: &'a Queue,
     /// Where kernels are counted.
     pub counters: &'a Counters,
+    /// Whether the time of each node is taken, which makes runs longer.
+    pub timed: bool,
 }
 
 /// What a run asks of the binding of a buffer.
@@ -116,6 +121,7 @@ impl Program {
         step: Step,
     ) -> Result<()> {
         self.check_step(step)?;
+        let told = step;
         let step = Step {
             context: step.context.max(LEAST_CONTEXT).next_power_of_two(),
             ..step
@@ -134,12 +140,15 @@ impl Program {
             workspace,
             counters: context.counters,
         };
-        self.count(&room.operands, context.counters);
+        self.count(&room.operands, &told, context.counters);
         let Room {
             addresses,
             operands,
             captures,
         } = room;
+        if context.timed {
+            return self.launch_timed(&mut launcher, operands, context.queue);
+        }
         match captures.sight(step, addresses) {
             Sight::New => self.launch(&mut launcher, operands),
             Sight::Captured(recording) => replay(&context, recording),
@@ -155,20 +164,32 @@ impl Program {
         }
     }
 
-    fn count(&self, tensors: &[Operand], counters: &Counters) {
-        let there = |node: &&Planned| tensors[node.node.output as usize].values() > 0;
-        for node in self.nodes.iter().filter(there) {
-            counters.called(node.operation, node.ty);
+    /// The nodes whose outputs are not empty, with their operands.
+    fn there<'a>(&'a self, tensors: &'a [Operand]) -> impl Iterator<Item = Operands<'a>> {
+        let nodes = self.nodes.iter().map(move |planned| Operands { planned, tensors });
+        nodes.filter(|operands| operands.output().values() > 0)
+    }
+
+    fn count(&self, tensors: &[Operand], step: &Step, counters: &Counters) {
+        for operands in self.there(tensors) {
+            counters.called(operands.planned.slot, ops::traffic::bytes(&operands, step));
         }
     }
 
     fn launch(&self, launcher: &mut Launcher<'_>, tensors: &[Operand]) -> Result<()> {
-        self.nodes.iter().try_for_each(|planned| {
-            let operands = Operands { planned, tensors };
-            match operands.output().values() {
-                0 => Ok(()),
-                _ => ops::launch(launcher, &operands),
-            }
+        self.there(tensors)
+            .try_for_each(|operands| ops::launch(launcher, &operands))
+    }
+
+    /// As `launch`, taking the time of each node until it is done.
+    fn launch_timed(&self, launcher: &mut Launcher<'_>, tensors: &[Operand], queue: &Queue) -> Result<()> {
+        queue.synchronize()?;
+        self.there(tensors).try_for_each(|operands| {
+            let start = Instant::now();
+            ops::launch(launcher, &operands)?;
+            queue.synchronize()?;
+            launcher.counters.spent(operands.planned.slot, start.elapsed());
+            Ok(())
         })
     }
 
@@ -304,9 +325,10 @@ impl Plan<'_> {
             *input = self.place(*input)?;
         }
         planned.output = self.place(node.output)?;
+        let ty = ops::kernel_type(operation, &planned).map(|t| self.tensors[t as usize].ty);
         Ok(Planned {
             operation,
-            ty: ops::kernel_type(operation, &planned).map(|t| self.tensors[t as usize].ty),
+            slot: Slot::of(operation, ty),
             node: planned,
         })
     }

@@ -22,10 +22,10 @@ const D: u32 = 5;
 const T: u32 = 16;
 
 /// A device and a queue of it.
-struct Opened {
+pub struct Opened {
     id: u32,
-    device: DeviceObject,
-    queue: QueueId,
+    pub device: DeviceObject,
+    pub queue: QueueId,
 }
 
 impl Opened {
@@ -40,16 +40,16 @@ impl Opened {
         }
     }
 
-    fn hold(&self, bytes: u64) -> BufferId {
+    pub fn hold(&self, bytes: u64) -> BufferId {
         self.device.allocate(bytes).into_result().unwrap()
     }
 
-    fn write(&self, buffer: BufferId, data: &[u8]) {
+    pub fn write(&self, buffer: BufferId, data: &[u8]) {
         let written = self.device.write(self.queue, buffer, 0, RSlice::from_slice(data));
         written.into_result().unwrap();
     }
 
-    fn read(&self, buffer: BufferId, bytes: usize) -> Vec<u8> {
+    pub fn read(&self, buffer: BufferId, bytes: usize) -> Vec<u8> {
         let mut data = vec![0; bytes];
         let read = self
             .device
@@ -73,7 +73,7 @@ impl Opened {
     }
 }
 
-fn opened() -> Option<Vec<Opened>> {
+pub fn opened() -> Option<Vec<Opened>> {
     Some(targets(emulation()?).iter().map(Opened::new).collect())
 }
 

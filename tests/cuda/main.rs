@@ -1,8 +1,12 @@
 //! The backend for NVIDIA cards: what it says where there is none, and all of it on the emulation, whose kernels g++ compiles.
 
 mod absent;
+mod attention;
+mod conformance;
 mod device;
 mod emulation;
+mod golden;
+mod plans;
 
 use std::{fs, path::PathBuf, process::Command};
 

@@ -166,8 +166,12 @@ impl Driver for Emulated {
             .filter(|name: &CString| has_kernel(name as &CStr));
         let spelled = spelled.ok_or_else(|| BackendError::failed(format!("there is no kernel {name}")))?;
         let mut kernels = self.kernels.lock().unwrap_or_else(PoisonError::into_inner);
-        kernels.push(spelled);
-        Ok(Kernel(kernels.len() as u64 - 1))
+        let known = kernels.iter().position(|kernel| *kernel == spelled);
+        let place = known.unwrap_or_else(|| {
+            kernels.push(spelled);
+            kernels.len() - 1
+        });
+        Ok(Kernel(place as u64))
     }
 
     unsafe fn launch(&self, stream: Stream, kernel: Kernel, shape: &Shape, argument: &[u8]) -> Result<()> {

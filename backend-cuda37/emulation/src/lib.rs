@@ -4,6 +4,7 @@
 //! gets wrong results here.
 
 mod driver;
+mod libcuda;
 mod streams;
 
 use backend_api::Result;

@@ -24,8 +24,13 @@ unsafe extern "C" {
 
 /// Whether there is a kernel of this name.
 pub fn has_kernel(name: &CStr) -> bool {
+    argument_bytes(name) > 0
+}
+
+/// Bytes of a kernel's argument; 0 where there is no such kernel.
+pub fn argument_bytes(name: &CStr) -> usize {
     // SAFETY: the name ends with 0.
-    unsafe { emu_args_bytes(name.as_ptr()) > 0 }
+    unsafe { emu_args_bytes(name.as_ptr()) }
 }
 
 /// A launch with all that it needs.
@@ -265,6 +270,15 @@ impl Streams {
         let stream = self.stream(stream)?;
         stream.work.extend(launches.into_iter().map(Work::Launch));
         Ok(())
+    }
+
+    /// The same launches under another number.
+    pub fn copy_captured(&mut self, captured: u64) -> Result<u64> {
+        let launches = self.captured.get(&captured).ok_or_else(|| unknown("capture"))?;
+        let launches = launches.clone();
+        let number = self.number();
+        self.captured.insert(number, launches);
+        Ok(number)
     }
 
     pub fn destroy_captured(&mut self, captured: u64) {

@@ -338,7 +338,8 @@ impl Driver for Open {
         let wrong = |why: String| BackendError::failed(format!("kernel {name}: {why}"));
         let spelled = CString::new(name).map_err(|e| wrong(e.to_string()))?;
         // SAFETY: the caller's promise.
-        let found = unsafe { result::module::get_function(module.0 as sys::CUmodule, spelled) };
+        let get = || unsafe { result::module::get_function(module.0 as sys::CUmodule, spelled) };
+        let found = self.enter().and_then(|()| get());
         Ok(Kernel(found.map_err(|e| wrong(words(&e)))? as u64))
     }
 

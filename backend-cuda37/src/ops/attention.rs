@@ -109,7 +109,7 @@ fn head(d: u32) -> Option<u32> {
 
 /// Query heads that share the work of a row of the cache, of `ratio` for which it is there.
 fn together(ratio: u32) -> u32 {
-    ratio.next_power_of_two().min(8)
+    ratio.next_power_of_two().clamp(2, 8)
 }
 
 /// Columns that are taken in parts: as many sequences may want one each.
@@ -190,7 +190,7 @@ fn in_parts(launcher: &mut Launcher<'_>, ty: Type, args: &AttentionArgs) -> Resu
     let module = name!("attention.{ty}.{head}");
     let (kv_heads, ratio) = (args.k.dims[2], heads / args.k.dims[2]);
     let (parts, together) = (launcher.step.context.div_ceil(LEAST_PART).min(PARTS), together(ratio));
-    let grid = [parts, kv_heads * ratio.div_ceil(together), columns];
+    let grid = [columns, kv_heads * ratio.div_ceil(together), parts];
     let name = name!("attention_{ty}_part_{head}_{together}");
     launcher.launch(&module, &name, grid, [PART_THREADS, 1, 1], args)?;
     let name = name!("attention_{ty}_join_{head}");
