@@ -20,8 +20,16 @@ use crate::{
 /// Products of so many columns or fewer read the weights once for all of them, and a column has the bits that it has alone.
 const FEW_COLUMNS: u32 = 8;
 
-/// Threads of a block of few columns, and of those that share rows.
-const FEW_THREADS: u32 = 256;
+/// Columns that a thread has at most where they are few.
+const FEW_AT_ONCE: u32 = 4;
+
+/// Threads of a block of few columns: as many as leave enough blocks for every multiprocessor, since they share the input.
+const FEW_THREADS: [u32; 3] = [256, 128, 64];
+
+/// Blocks that are enough: four for each of a K80's multiprocessors.
+const ENOUGH_BLOCKS: u32 = 52;
+
+/// Lanes that share rows: `LANES` of the kernels.
 const FEW_LANES: u32 = 16;
 
 /// A tile of many columns, and the threads that have it: `MANY_…` of the kernels.
@@ -288,13 +296,25 @@ fn blocks(args: &ProductArgs, rows: u32) -> u32 {
     }
 }
 
+/// Rows that a group of lanes has at a time: `ROWS` of the kernels.
+fn rows_of_group(ty: Type, width: u32) -> u32 {
+    match (width, ty) {
+        (1, Type::Q4_0 | Type::Q5_0) => 6,
+        (1, Type::Q4_1 | Type::Q5_1 | Type::IQ4_NL | Type::MXFP4) => 8,
+        (1 | 2, _) => 4,
+        _ => 2,
+    }
+}
+
 fn few(launcher: &mut Launcher<'_>, ty: Type, args: &ProductArgs, columns: u32) -> Result<()> {
-    let width = columns.next_power_of_two().min(FEW_COLUMNS);
-    let rows = FEW_THREADS / FEW_LANES * if width <= 2 { 4 } else { 2 };
-    let grid = [blocks(args, rows), args.columns.div_ceil(width), 1];
+    let width = columns.next_power_of_two().min(FEW_AT_ONCE);
+    let across = args.columns.div_ceil(width);
+    let grid = |threads: u32| [blocks(args, threads / FEW_LANES * rows_of_group(ty, width)), across, 1];
+    let enough = |threads: &u32| grid(*threads)[0].saturating_mul(across) >= ENOUGH_BLOCKS;
+    let threads = FEW_THREADS.into_iter().find(enough).unwrap_or(FEW_THREADS[2]);
     let ty = super::spelled(ty);
     let (module, name) = (name!("product.{ty}"), name!("product_{ty}_c{width}"));
-    launcher.launch(&module, &name, grid, [FEW_THREADS, 1, 1], args)
+    launcher.launch(&module, &name, grid(threads), [threads, 1, 1], args)
 }
 
 fn many(launcher: &mut Launcher<'_>, ty: Type, args: &ProductArgs, tiles: u32) -> Result<()> {
