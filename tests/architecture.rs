@@ -27,6 +27,7 @@ const UNSAFE: &[&str] = &[
     "backend-api/src/plugin.rs",
     "backend-cpu/src/device.rs",
     "backend-cpu/src/lanes.rs",
+    "backend-cpu/src/lanes/x86.rs",
     "backend-cpu/src/measure.rs",
     "backend-cpu/src/memory.rs",
     "backend-cpu/src/ops/attention/few.rs",
