@@ -116,7 +116,11 @@ impl Layout {
         let mut quantized = [(0, 0); Takes::QUANTIZED.len()];
         let mut order = 0usize;
         for ((takes, bytes), place) in Takes::QUANTIZED.iter().zip(&mut quantized) {
-            let bytes = if asked.clone().any(|t| t == *takes) { bytes(x[0]) } else { 0 };
+            let bytes = if asked.clone().any(|t| t == *takes) {
+                bytes(x[0])
+            } else {
+                0
+            };
             *place = (bytes, order);
             order = order.checked_add(bytes.checked_mul(count)?)?;
         }

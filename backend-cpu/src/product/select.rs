@@ -62,14 +62,14 @@ macro_rules! for_blocks {
 /// Instantiates the integer kernels for an instruction set. The wrappers enable its features; all else is inlined into
 /// them.
 macro_rules! integer_kernels {
-    ($module:ident, $lanes:ty, $columns:literal, $pairs:literal $(, $feature:meta)?) => {
+    ($module:ident, $lanes:ty, $columns:literal $(, $feature:meta)?) => {
         mod $module {
             use super::*;
 
             $(#[$feature])?
             unsafe fn octets<W: Small>(weights: &Weights, columns: &[*const u8], tile: &mut [f32], stride: usize) {
                 // SAFETY: the caller's promise, and the features are enabled.
-                unsafe { octets::product::<$lanes, W, $columns, $pairs>(weights, columns, tile, stride) }
+                unsafe { octets::product::<$lanes, W, $columns>(weights, columns, tile, stride) }
             }
 
             $(#[$feature])?
@@ -163,13 +163,23 @@ macro_rules! exact_kernels {
 }
 
 exact_kernels!(exact_scalar, lanes::Scalar, 2);
-integer_kernels!(scalar, lanes::Scalar, 4, 1);
+integer_kernels!(scalar, lanes::Scalar, 4);
 #[cfg(target_arch = "x86_64")]
-exact_kernels!(exact_avx2, lanes::Avx2<false>, 2, target_feature(enable = "avx2,fma,f16c"));
+exact_kernels!(
+    exact_avx2,
+    lanes::Avx2<false>,
+    2,
+    target_feature(enable = "avx2,fma,f16c")
+);
 #[cfg(target_arch = "x86_64")]
-integer_kernels!(avx2, lanes::Avx2<false>, 4, 1, target_feature(enable = "avx2,fma,f16c"));
+integer_kernels!(avx2, lanes::Avx2<false>, 4, target_feature(enable = "avx2,fma,f16c"));
 #[cfg(target_arch = "x86_64")]
-integer_kernels!(avxvnni, lanes::Avx2<true>, 4, 1, target_feature(enable = "avx2,fma,f16c,avxvnni"));
+integer_kernels!(
+    avxvnni,
+    lanes::Avx2<true>,
+    4,
+    target_feature(enable = "avx2,fma,f16c,avxvnni")
+);
 #[cfg(target_arch = "x86_64")]
 exact_kernels!(
     exact_avx512,
@@ -182,7 +192,6 @@ integer_kernels!(
     avx512,
     lanes::Avx512<false>,
     8,
-    2,
     target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")
 );
 #[cfg(target_arch = "x86_64")]
@@ -190,7 +199,6 @@ integer_kernels!(
     avx512vnni,
     lanes::Avx512<true>,
     8,
-    2,
     target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
 );
 
@@ -218,9 +226,21 @@ macro_rules! panel_kernels {
 }
 
 #[cfg(target_arch = "x86_64")]
-panel_kernels!(panel_avx2, lanes::Avx2<false>, 2, 1, target_feature(enable = "avx2,fma,f16c"));
+panel_kernels!(
+    panel_avx2,
+    lanes::Avx2<false>,
+    2,
+    1,
+    target_feature(enable = "avx2,fma,f16c")
+);
 #[cfg(target_arch = "x86_64")]
-panel_kernels!(panel_avxvnni, lanes::Avx2<true>, 2, 1, target_feature(enable = "avx2,fma,f16c,avxvnni"));
+panel_kernels!(
+    panel_avxvnni,
+    lanes::Avx2<true>,
+    2,
+    1,
+    target_feature(enable = "avx2,fma,f16c,avxvnni")
+);
 #[cfg(target_arch = "x86_64")]
 panel_kernels!(
     panel_avx512,
@@ -244,7 +264,11 @@ type Quantize = unsafe fn(&[f32], *mut u8);
 /// What quantizes columns, by [`Takes`].
 macro_rules! quantizers {
     ($module:ident) => {
-        [$module::quantize_blocks, $module::quantize_octets, $module::quantize_supers]
+        [
+            $module::quantize_blocks,
+            $module::quantize_octets,
+            $module::quantize_supers,
+        ]
     };
 }
 

@@ -210,7 +210,10 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
 
     #[inline(always)]
     unsafe fn factors(rows: Rows) -> [__m256; 2] {
-        let [a, b] = [rows[0].cast::<u16>().read_unaligned(), rows[1].cast::<u16>().read_unaligned()];
+        let [a, b] = [
+            rows[0].cast::<u16>().read_unaligned(),
+            rows[1].cast::<u16>().read_unaligned(),
+        ];
         [_mm256_set1_ps(Self::f16(a)), _mm256_set1_ps(Self::f16(b))]
     }
 
@@ -219,7 +222,10 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
         let words = both!(_mm_loadu_si32([rows[0], rows[1]]));
         let floats = both!(_mm_cvtph_ps(words));
         let second = both!(_mm_movehdup_ps(floats));
-        [both!(_mm256_broadcastss_ps(floats)), both!(_mm256_broadcastss_ps(second))]
+        [
+            both!(_mm256_broadcastss_ps(floats)),
+            both!(_mm256_broadcastss_ps(second)),
+        ]
     }
 
     #[inline(always)]
@@ -382,10 +388,7 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     unsafe fn thirty_twos<const BYTES: usize, const AT: usize>(four: Four) -> [[__m256i; 2]; 2] {
         let first = Self::load32([four.block(0, BYTES).add(AT), four.block(2, BYTES).add(AT)]);
         let second = Self::load32([four.block(1, BYTES).add(AT), four.block(3, BYTES).add(AT)]);
-        [
-            both!(low_halves(first, second)),
-            both!(high_halves(first, second)),
-        ]
+        [both!(low_halves(first, second)), both!(high_halves(first, second))]
     }
 
     #[inline(always)]
@@ -396,7 +399,12 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
             _mm256_permutevar8x32_epi32(words, _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3)),
         ];
         let low = [_mm256_set_epi64x(0x0101010101010101, 0, 0x0101010101010101, 0); 2];
-        let high = _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0303030303030303, 0x0202020202020202);
+        let high = _mm256_set_epi64x(
+            0x0303030303030303,
+            0x0202020202020202,
+            0x0303030303030303,
+            0x0202020202020202,
+        );
         let bit = [_mm256_set1_epi64x(0x8040201008040201u64 as i64); 2];
         let sixteen = [_mm256_set1_epi8(16); 2];
         let low = both!(_mm256_and_si256(both!(_mm256_shuffle_epi8(each, low)), bit));
@@ -453,5 +461,4 @@ impl<const VNNI: bool> PanelLanes for Avx2<VNNI> {
     unsafe fn four(codes: i32) -> [__m256i; 2] {
         [_mm256_set1_epi32(codes); 2]
     }
-
 }

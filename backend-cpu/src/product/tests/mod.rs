@@ -140,7 +140,11 @@ impl Case {
     /// The products of some of the columns, each of them `rows` long, from weights at an odd address.
     fn run(&self, set: &Selected, columns: &[usize]) -> Vec<Vec<f32>> {
         let kernel = set.kernel(self.ty, self.way).unwrap();
-        let bytes = Takes::QUANTIZED.map(|(_, bytes)| bytes(self.values)).into_iter().max().unwrap();
+        let bytes = Takes::QUANTIZED
+            .map(|(_, bytes)| bytes(self.values))
+            .into_iter()
+            .max()
+            .unwrap();
         let mut quantized = vec![vec![Line([0; 64]); bytes.div_ceil(64)]; columns.len()];
         let mut pointers = Vec::new();
         for (quantized, &column) in quantized.iter_mut().zip(columns) {

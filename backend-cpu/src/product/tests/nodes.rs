@@ -391,9 +391,16 @@ fn the_fastest_kernel_is_reached() {
             };
             let vnni = if kernels.vnni() { "vnni" } else { "" };
             // AVX-VNNI has nothing for floats
-            let exact = if set == KernelSet::AvxVnni { KernelSet::Avx2 } else { set };
+            let exact = if set == KernelSet::AvxVnni {
+                KernelSet::Avx2
+            } else {
+                set
+            };
             assert!(called(format!("kernel.product.q8_0.{}{vnni}", set.name())), "{kernels}");
-            assert!(called(format!("kernel.product.q8_0.exact.{}", exact.name())), "{kernels}");
+            assert!(
+                called(format!("kernel.product.q8_0.exact.{}", exact.name())),
+                "{kernels}"
+            );
         }
     }
 }
