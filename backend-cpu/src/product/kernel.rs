@@ -12,14 +12,14 @@ use super::{
 pub(super) const TILE_ROWS: usize = 8;
 /// Columns of a tile.
 pub(super) const TILE_COLUMNS: usize = 32;
-/// Rows and columns of a tile where columns are few: so many rows that what is done once a tile costs nothing beside them.
+/// Rows and columns of a tile where columns are few: so many rows that what is done once a tile costs nothing.
 pub(super) const MANY_ROWS: usize = 64;
 pub(super) const FEW_COLUMNS: usize = 8;
 /// Rows and columns of a tile where many columns go through the kernels at once.
 pub(super) const PANEL_ROWS: usize = 32;
 pub(super) const PANEL_COLUMNS: usize = 512;
-/// How far ahead memory is asked for: as many bytes as arrive while one is waited for, with room to spare. Measured; half of it
-/// costs a fifth of the speed, and far more no longer fits into the first cache.
+/// How far ahead memory is asked for: as many bytes as arrive while one is waited for, with room to spare. Measured: half
+/// of it costs a fifth of the speed, and far more no longer fits into the first cache.
 const AHEAD: usize = 8 << 10;
 /// Values along K that are unpacked at a time: a multiple of every block.
 pub(super) const CHUNK: usize = 256;
@@ -45,9 +45,9 @@ impl Weights {
         [row(2 * pair), row(2 * pair + 1)]
     }
 
-    /// Asks for what comes later: of a pair of rows `done` bytes each were taken, and `bytes` more are now. Rows lie side by side,
-    /// so memory is asked for in order, and each byte of either row at least [`AHEAD`] bytes before its turn. Beyond the
-    /// weights, nothing comes of it.
+    /// Asks for what comes later: of a pair of rows `done` bytes each were taken, and `bytes` more are now. Rows lie side
+    /// by side, so memory is asked for in order, and each byte of either row at least [`AHEAD`] bytes before its turn.
+    /// Beyond the weights, nothing comes of it.
     #[inline(always)]
     pub fn prefetch<L: Lanes>(&self, rows: Rows, done: usize, bytes: usize) {
         let start = rows[0].wrapping_add(AHEAD + self.stride + 2 * done);
@@ -96,9 +96,12 @@ pub(super) enum Takes {
     Plain,
 }
 
+/// Bytes of a column of so many values.
+type ColumnBytes = fn(usize) -> usize;
+
 impl Takes {
     /// Those that are quantized, each with the bytes of a column of so many values.
-    pub const QUANTIZED: [(Takes, fn(usize) -> usize); 3] = [
+    pub const QUANTIZED: [(Takes, ColumnBytes); 3] = [
         (Takes::Blocks, columns::column_bytes),
         (Takes::Octets, octets::column_bytes),
         (Takes::Supers, supers::column_bytes),

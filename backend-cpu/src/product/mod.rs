@@ -1,11 +1,12 @@
 //! Products of weights and activations: `product`, `expert_product` and the composites made of them.
 //!
-//! [`kernel`] says what a kernel is: the product of a tile of 8 rows with up to 32 columns. There are two ways to make
-//! one: [`integer`], for block types, over activations quantized by [`columns`]; and [`exact`], in f32, for plain types
-//! and where the graph asks for precision. [`panel`] does what [`integer`] does for many columns at once,
-//! [`supers`] for few columns and blocks of 256 values. Both are written once over [`lanes`], the operations of an instruction set,
-//! and [`blocks`], the unpacking of a type; [`select`] instantiates them. [`job`] puts a node's operands in their places,
-//! [`run`](run()) divides it among the threads, and [`calls`] counts what was called.
+//! [`kernel`] says what a kernel is: the product of a tile of rows with a few columns. For few columns there are three ways to
+//! make one, each straight from the file's layout: [`octets`] for blocks of 32 values and [`supers`] for blocks of 256, in
+//! integers over quantized columns, and [`plain`] in f32 for plain types. [`panel`] does for many columns what the first two
+//! do, over columns quantized by [`columns`]; [`exact`] works in f32 for many columns, and where the graph asks for precision.
+//! All are written once over [`lanes`], the operations of an instruction set, and [`blocks`], the unpacking of a type;
+//! [`select`] instantiates them. [`job`] puts a node's operands in their places, [`run`](run()) divides it among the threads,
+//! and [`calls`] counts what was called.
 
 mod blocks;
 mod calls;

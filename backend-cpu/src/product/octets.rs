@@ -130,7 +130,7 @@ unsafe fn groups<L: Lanes, W: Small, const N: usize>(
                         *from = from.add(1);
                     }
                 }
-                if blocks % 8 > 0 {
+                if !blocks.is_multiple_of(8) {
                     let done = blocks / 8 * 8 * W::BYTES;
                     add::<L, W, N>(at(rows, done), blocks % 8, &from, &mut sums);
                 }

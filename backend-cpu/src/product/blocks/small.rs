@@ -77,7 +77,8 @@ block!(Q5_1, 24, Unsigned, L, head(b) scale_and_min::<L>(b), codes(r) five_bits:
     scales(f) L::halves::<24, 0>(f), minima L::halves::<24, 2>(f), four(f) fives::<L, 24, 4, 8>(f));
 block!(IQ4_NL, 18, Signed, L, head(b) scale::<L>(b), codes(r) L::lookup(&IQ4_VALUES, L::nibbles16(at(r, 2))),
     scales(f) L::halves::<18, 0>(f), four(f) looked_up::<L>(&IQ4_VALUES, nibbles::<L, 18, 2>(f)));
-block!(MXFP4, 17, Shifted<ABOVE>, L, head(b) Head::scales([half_e8m0(*b)]), codes(r) L::lookup(&MXFP4_CODES, L::nibbles16(at(r, 1))),
+block!(MXFP4, 17, Shifted<ABOVE>, L, head(b) Head::scales([half_e8m0(*b)]),
+    codes(r) L::lookup(&MXFP4_CODES, L::nibbles16(at(r, 1))),
     scales(f) L::powers::<17, 0>(f), four(f) looked_up::<L>(&MXFP4_CODES, nibbles::<L, 17, 1>(f)));
 
 /// Nibbles from byte `AT` of blocks of so many bytes.
