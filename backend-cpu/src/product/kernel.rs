@@ -11,7 +11,7 @@ use super::{
 pub(super) const TILE_ROWS: usize = 8;
 /// Columns of a tile.
 pub(super) const TILE_COLUMNS: usize = 32;
-/// Rows and columns of a tile where columns are few: so many rows that what is done once a tile costs nothing beside them.
+/// Rows and columns of a tile where columns are few: so many rows that what is done once a tile costs nothing.
 pub(super) const MANY_ROWS: usize = 64;
 pub(super) const FEW_COLUMNS: usize = 8;
 /// How far ahead memory is asked for: as many bytes as arrive while one is waited for, with room to spare. Measured; half of it
@@ -41,9 +41,9 @@ impl Weights {
         [row(2 * pair), row(2 * pair + 1)]
     }
 
-    /// Asks for what comes later: of a pair of rows `done` bytes each were taken, and `bytes` more are now. Rows lie side by side,
-    /// so memory is asked for in order, and each byte of either row at least [`AHEAD`] bytes before its turn. Beyond the
-    /// weights, nothing comes of it.
+    /// Asks for what comes later: of a pair of rows `done` bytes each were taken, and `bytes` more are now. Rows lie side
+    /// by side, so memory is asked for in order, and each byte of either row at least [`AHEAD`] bytes before its turn.
+    /// Beyond the weights, nothing comes of it.
     #[inline(always)]
     pub fn prefetch<L: Lanes>(&self, rows: Rows, done: usize, bytes: usize) {
         let start = rows[0].wrapping_add(AHEAD + self.stride + 2 * done);
