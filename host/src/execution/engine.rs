@@ -208,7 +208,7 @@ impl Engine {
             step: Step::default(),
             inputs: Inputs::new(plan.inputs.clone()),
             logits: Vec::new(),
-            staging: Vec::new(),
+            staging: Vec::with_capacity(plan.staging() as usize),
             unfinished: Vec::new(),
             vocabulary: model.vocabulary(),
             plan,
