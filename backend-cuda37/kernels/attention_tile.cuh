@@ -202,7 +202,8 @@ template <class Page, int WIDTH> struct Tile {
         head = blockIdx.y / groups;
         heads = min(uint32_t(TILE_ROWS), ratio - group);
         first_head = head * ratio + group;
-        if (!find(blockIdx.x, TILE_ROWS / min(uint32_t(TILE_ROWS), ratio))) return;
+        // late columns see most: they begin first
+        if (!find(gridDim.x - 1 - blockIdx.x, TILE_ROWS / min(uint32_t(TILE_ROWS), ratio))) return;
         find_rows(limits, factors, queries);
         clear();
         __syncthreads();

@@ -4,6 +4,8 @@ mod absent;
 mod attention;
 mod device;
 mod emulation;
+mod long;
+mod single;
 
 use std::{fs, path::PathBuf, process::Command};
 
