@@ -93,7 +93,7 @@ template <class Page, int WIDTH> struct Tile {
 
     __device__ __forceinline__ void load_eight(const uint8_t *row, uint32_t chunk, float (&values)[8]) {
         typename Page::Raw raw = Page::nothing();
-        if (row && chunk * 8 < a.q.dims[0]) raw = Page::fetch(row, chunk);
+        if (row && chunk * 8 < a.q.dims[0]) raw = Page::fetch(row + Page::place(chunk), chunk);
         Page::widen(raw, chunk, values);
     }
 
