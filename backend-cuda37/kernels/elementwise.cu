@@ -1,5 +1,5 @@
 // Operations on single elements. A block of x × y threads covers x entries of y rows; rows go on by the grid's height.
-#include "common.cuh"
+#include "gate.cuh"
 
 struct BinaryArgs {
     View a, b, y;
@@ -56,26 +56,14 @@ KERNEL(elementwise_tanh, UnaryArgs) {
     unary(a, [](float z) { return tanhf(z); });
 }
 
-__device__ __forceinline__ float logistic(float z) { return 1.0f / (1.0f + __expf(-z)); }
-
-// g/(1 + e^−g)·u.
 KERNEL(gated_silu, GatedArgs) {
-    binary(a.g, a.u, a.y, [](float g, float u) { return g * logistic(g) * u; });
+    binary(a.g, a.u, a.y, [](float g, float u) { return silu(g, u); });
 }
 
-// ½g(1 + tanh(√(2/π)(g + 0.044715g³)))·u.
 KERNEL(gated_gelu_tanh, GatedArgs) {
-    binary(a.g, a.u, a.y, [](float g, float u) {
-        float inner = 0.7978845608f * (g + 0.044715f * g * g * g);
-        return 0.5f * g * (1.0f + tanhf(inner)) * u;
-    });
+    binary(a.g, a.u, a.y, [](float g, float u) { return gelu_tanh(g, u); });
 }
 
-// g′/(1 + e^(−α·g′))·(u′ + 1), g′ = min(g, limit), u′ = clamp(u, ±limit).
 KERNEL(gated_swiglu_oai, GatedArgs) {
-    binary(a.g, a.u, a.y, [&](float g, float u) {
-        g = fminf(g, a.limit);
-        u = fminf(fmaxf(u, -a.limit), a.limit);
-        return g * logistic(a.alpha * g) * (u + 1.0f);
-    });
+    binary(a.g, a.u, a.y, [&](float g, float u) { return swiglu_oai(g, u, a.alpha, a.limit); });
 }
