@@ -244,11 +244,12 @@ template <class Page, int WIDTH> struct Tile {
 
     __device__ __forceinline__ void write() {
 #pragma unroll
+        for (int r = 0; r < 8; ++r) powers[r] = lanes_join<Sum>(powers[r], 16);
+#pragma unroll
         for (int r = 0; r < 8; ++r) {
             uint32_t row = y * 8 + r, column = row / heads, h = first_head + row % heads;
-            float total = lanes_join<Sum>(powers[r], 16);
             if (column >= columns) continue;
-            float scale = 1.0f;
+            float scale = 1.0f, total = powers[r];
             if (a.sinks) {
                 float sink = reinterpret_cast<const float *>(a.sinks)[h] * LOG2_E, top = fmaxf(sink, most[r]);
                 scale = power_of_2(most[r] - top);
