@@ -49,10 +49,10 @@ fn objects(kernels: &Path) -> io::Result<Vec<PathBuf>> {
         let next = || rest.lock().ok().and_then(|mut rest| rest.pop());
         while let Some(module) = next() {
             let mut command = tool.to_command();
-            command.args(module.definitions).arg("-c").arg(module.file);
+            command.args(&module.definitions).arg("-c").arg(&module.file);
             command.arg("-o").arg(folder.join(format!("{}.o", module.name)));
             if !command.status().is_ok_and(|status| status.success()) {
-                println!("cargo::error=g++ failed: {command:?}");
+                println!("cargo::error=g++ cannot compile the module {}", module.name);
             }
         }
     };

@@ -153,7 +153,7 @@ template <class B, int C> struct FewColumns {
 #pragma unroll
         for (int r = 0; r < ROWS; ++r)
 #pragma unroll
-            for (int column = 0; column < C; ++column) sums[r][column] = lanes_join<Sum>(sums[r][column], LANES FROM_HERE);
+            for (int column = 0; column < C; ++column) sums[r][column] = lanes_join<Sum>(sums[r][column], LANES);
         if (lane == 0) write(block.matrix, first, absent ? 0 : expert, sums);
     }
 

@@ -8,19 +8,22 @@ struct RowsArgs {
     uint32_t reserved;
 };
 
+// The row of the table for row `row` of the output; ids have no dim 0 of the output's.
+__device__ __forceinline__ uint32_t row_by_id(const RowsArgs &a, uint32_t row) {
+    uint32_t i1 = row % a.y.dims[1], rest = row / a.y.dims[1], i2 = rest % a.y.dims[2], i3 = rest / a.y.dims[2];
+    uint64_t place = a.ids.address + i1 * a.ids.strides[0] + i2 * a.ids.strides[1] + i3 * a.ids.strides[2];
+    int32_t id = *reinterpret_cast<const int32_t *>(place);
+    return id < 0 || uint32_t(id) >= a.table.dims[1] ? 0 : uint32_t(id);
+}
+
 // The thread's unit of row blockIdx.y + n·gridDim.y of the output.
 template <class B> __device__ __forceinline__ void decode_rows(const RowsArgs &a) {
     uint32_t unit = blockIdx.x * blockDim.x + threadIdx.x, k = a.y.dims[0];
     if (unit >= ceil_div(k, B::UNIT)) return;
     uint32_t rows = a.y.dims[1] * a.y.dims[2] * a.y.dims[3];
     for (uint32_t row = blockIdx.y; row < rows; row += gridDim.y) {
-        // ids have no dim 0 of the output's
-        uint32_t i1 = row % a.y.dims[1], rest = row / a.y.dims[1], i2 = rest % a.y.dims[2], i3 = rest / a.y.dims[2];
-        uint64_t place = a.ids.address + i1 * a.ids.strides[0] + i2 * a.ids.strides[1] + i3 * a.ids.strides[2];
-        int32_t id = *reinterpret_cast<const int32_t *>(place);
-        if (id < 0 || uint32_t(id) >= a.table.dims[1]) id = 0;
         typename B::Raw raw;
-        B::load(raw, row_at<const uint8_t>(a.table, id), unit, k);
+        B::load(raw, row_at<const uint8_t>(a.table, row_by_id(a, row)), unit, k);
         float *y = row_of<float>(a.y, a.y.dims, row);
         uint32_t base = B::CODES ? unit / B::PARTS * B::VALUES : unit * B::UNIT, part = B::part(unit);
 #pragma unroll

@@ -2,9 +2,12 @@
 
 mod absent;
 mod attention;
+mod conformance;
 mod device;
 mod emulation;
+mod golden;
 mod long;
+mod plans;
 mod single;
 
 use std::{fs, path::PathBuf, process::Command};

@@ -5,12 +5,13 @@ mod cache;
 mod elementwise;
 mod mix;
 mod norm;
+mod product;
 mod rope;
 mod router;
 pub mod traffic;
 
 use backend_api::{
-    BackendError, Result,
+    Result,
     graph::{Graph, Node},
     operations::Operation::{self, *},
     types::Type,
@@ -23,11 +24,13 @@ pub fn supports(graph: &Graph<'_>, node: &Node) -> Result<Operation> {
     let operation = backend_api::validate::node(graph, node)?;
     match operation {
         Rope | NormRope => rope::supports(operation, graph, node)?,
+        Product | ExpertProduct | ProductAdd | Products | GatedProduct | ExpertProductAdd | GatedExpertProduct => {
+            product::supports(operation, graph, node)?
+        }
         MixCoefficients => mix::supports(graph, node)?,
         Attention => attention::supports(graph, node)?,
-        RmsNorm | CacheStore | Add | Mul | Unary | Gated | TopK | Pick | Combine | RmsMatch | Sparsify | Copy
-        | NormAdd => {}
-        _ => return Err(BackendError::unsupported(format!("{} is not served", operation.name()))),
+        Rows | RmsNorm | CacheStore | Add | Mul | Unary | Gated | TopK | Pick | Combine | RmsMatch | Sparsify
+        | Copy | NormAdd => {}
     }
     Ok(operation)
 }
@@ -60,7 +63,10 @@ pub fn launch(launcher: &mut Launcher<'_>, operands: &Operands<'_>) -> Result<()
         NormAdd => norm::norm_add(launcher, operands),
         NormRope => rope::norm_rope(launcher, operands),
         MixCoefficients => mix::mix_coefficients(launcher, operands),
-        other => Err(BackendError::unsupported(format!("{} is not served", other.name()))),
+        Rows => product::rows(launcher, operands),
+        Product | ExpertProduct | ProductAdd | Products | GatedProduct | ExpertProductAdd | GatedExpertProduct => {
+            product::product(launcher, operands)
+        }
     }
 }
 
