@@ -8,7 +8,9 @@ mod device;
 mod driver;
 mod emulation;
 mod golden;
+mod long;
 mod plans;
+mod single;
 
 use std::{
     fs,
