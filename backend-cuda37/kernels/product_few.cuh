@@ -50,14 +50,15 @@ template <class B, int C> struct FewColumns {
         }
     }
 
-    // The sums of inputs of groups, times what their codes are biased by. Chunks of a group have the same places, or the
-    // group is the unit.
+    // The sums of inputs of groups, times what their codes are biased by. Chunks of a group have the same places, but for
+    // the last of every second chunk, or the group is the unit.
     __device__ __forceinline__ void stage_sums(int column) {
         const uint32_t GROUPS = B::GROUPS;
         uint32_t g = threadIdx.x % GROUPS;
         float factors[4];
 #pragma unroll
         for (int i = 0; i < 4; ++i) factors[i] = power_of_two(place<B>(g * B::CHUNKS_OF_GROUP, i));
+        float last_of_odd = power_of_two(place<B>(g * B::CHUNKS_OF_GROUP + 1, 3));
         for (uint32_t u = threadIdx.x / GROUPS; u < TILE; u += blockDim.x / GROUPS) {
             float sum = 0;
 #pragma unroll
@@ -65,8 +66,10 @@ template <class B, int C> struct FewColumns {
                 float4 v = shared.x[column][g * B::CHUNKS_OF_GROUP + j][u];
                 const float in[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
-                for (int i = 0; i < 4; ++i)
-                    sum = fmaf(in[i], GROUPS == 1 ? power_of_two(place<B>(j, i)) : factors[i], sum);
+                for (int i = 0; i < 4; ++i) {
+                    float of_group = i == 3 && j % 2 ? last_of_odd : factors[i];
+                    sum = fmaf(in[i], GROUPS == 1 ? power_of_two(place<B>(j, i)) : of_group, sum);
+                }
             }
             shared.sums[column][g][u] = sum * (B::LEAST ? 1.0f : -B::BIAS) * (1.0f / RAISED) * (1.0f / LOWERED);
         }
