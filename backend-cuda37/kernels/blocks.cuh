@@ -29,6 +29,16 @@ __device__ __forceinline__ uint32_t permute(uint32_t a, uint32_t b, uint32_t sel
 
 template <class T> __device__ __forceinline__ T at(const uint8_t *p) { return __ldg(reinterpret_cast<const T *>(p)); }
 
+template <> __device__ __forceinline__ uint32_t at<uint32_t>(const uint8_t *p) {
+#ifdef __CUDACC__
+    uint32_t r;
+    asm("ld.global.ca.u32 %0, [%1];" : "=r"(r) : "l"(p));
+    return r;
+#else
+    return *reinterpret_cast<const uint32_t *>(p);
+#endif
+}
+
 // Byte i of a word as a number, less `bias`.
 __device__ __forceinline__ float byte_less(uint32_t word, int i, float bias) {
     return __uint_as_float(permute(word, 0x4b000000u, 0x7440u + i)) - (8388608.0f + bias);
@@ -57,30 +67,53 @@ template <int N> __device__ __forceinline__ void load4(const uint8_t *p, uint32_
     for (int i = 0; i < N; ++i) w[i] = at<uint32_t>(p + 4 * i);
 }
 
-// N words from a place between words, by the N + 1 words around them. The first of these begins up to BEFORE bytes ahead of
-// `p`: 0, or as many as are known to belong to the tensor, so that no word lies wholly behind its end.
-template <int N, int BEFORE> __device__ __forceinline__ void load_between(const uint8_t *p, uint32_t *w) {
-    const uint8_t *base = reinterpret_cast<const uint8_t *>((reinterpret_cast<uint64_t>(p) - BEFORE) & ~uint64_t(3));
-    uint32_t selector = 0x3210u + 0x1111u * uint32_t(p - base), raw[N + 1];
-    load4<N + 1>(base, raw);
+// A block, or the word in which it begins: `selector` takes out of two neighbouring words the one that lies `head` bytes
+// further than the block's start would. Words are read whole, but none that has no byte of the block.
+struct Start {
+    const uint8_t *p;
+    uint32_t selector;
+    Start() = default;
+    __device__ __forceinline__ Start(const uint8_t *block, uint32_t lead, uint32_t head)
+        : p(block - lead), selector(0x3210u + 0x1111u * (lead + head)) {}
+    // N words of the N + 1 from `offset` on, a multiple of 4.
+    template <int N> __device__ __forceinline__ void load(uint32_t offset, uint32_t *w) const {
+        uint32_t raw[N + 1];
+        load4<N + 1>(p + offset, raw);
 #pragma unroll
-    for (int i = 0; i < N; ++i) w[i] = permute(raw[i], raw[i + 1], selector);
-}
+        for (int i = 0; i < N; ++i) w[i] = permute(raw[i], raw[i + 1], selector);
+    }
+    // What the block's last word has of it, from `offset` on.
+    __device__ __forceinline__ uint32_t last(uint32_t offset) const {
+        uint32_t w = at<uint32_t>(p + offset);
+        return permute(w, w, selector);
+    }
+    // N words behind a block's first `HEAD` bytes, and a word that begins with these.
+    template <int N, int HEAD> __device__ __forceinline__ uint32_t load_headed(uint32_t *w) const {
+        uint32_t raw[N + 1];
+        load4<N + 1>(p, raw);
+#pragma unroll
+        for (int i = 0; i < N; ++i) w[i] = permute(raw[i], raw[i + 1], selector);
+        return permute(raw[0], raw[1], selector - 0x1111u * HEAD);
+    }
+};
 
 // Blocks' common ground. Types of blocks shadow what differs.
 struct BlockOfCodes {
     static const bool CODES = true;
     static const bool LEAST = false; // the value of code BIAS is not 0
+    static const int HEAD = 0;       // bytes ahead of the words of a block that begins between words
+    static const int ROWS = 4;       // that a lane has at a time
 };
 
 template <int Values, int Bytes, int Unit, int Groups> struct Shape : BlockOfCodes {
     static const int VALUES = Values, BYTES = Bytes, UNIT = Unit, GROUPS = Groups;
     static const int CHUNKS = UNIT / 4, PARTS = VALUES / UNIT, CHUNKS_OF_GROUP = CHUNKS / GROUPS;
-    // where a unit stands
-    __device__ __forceinline__ static const uint8_t *block(const uint8_t *row, uint32_t unit) {
-        return row + uint64_t(unit / PARTS) * BYTES;
+    static __device__ __forceinline__ uint32_t block(uint32_t unit) { return unit / PARTS; }
+    static __device__ __forceinline__ uint32_t part(uint32_t unit) { return unit % PARTS; }
+    template <class B> static __device__ __forceinline__ Start start(const uint8_t *row, uint32_t block) {
+        const uint8_t *p = row + uint64_t(block) * B::BYTES;
+        return Start(p, B::CODES && B::BYTES % 4 ? uint32_t(reinterpret_cast<uint64_t>(p)) & 3 : 0, B::HEAD);
     }
-    __device__ __forceinline__ static uint32_t part(uint32_t unit) { return unit % PARTS; }
 };
 
 // Nibbles of a block of 32: low ones are values 0 to 15.
@@ -92,14 +125,14 @@ struct Nibbles32 {
 
 struct Block_q4_0 : Shape<32, 18, 32, 1>, Nibbles32 {
     static constexpr float BIAS = 8;
+    static const int HEAD = 2;
+    static const int ROWS = 6;
     struct Raw {
         uint32_t q[4];
         uint16_t d;
     };
-    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, uint32_t unit, uint32_t) {
-        const uint8_t *b = block(row, unit);
-        r.d = at<uint16_t>(b);
-        load_between<4, 2>(b + 2, r.q);
+    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+        r.d = uint16_t(b.load_headed<4, 2>(r.q));
     }
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return r.q[c & 3]; }
     static __device__ __forceinline__ void factors(const Raw &r, uint32_t, int, float &scale, float &) {
@@ -109,12 +142,13 @@ struct Block_q4_0 : Shape<32, 18, 32, 1>, Nibbles32 {
 
 struct Block_q4_1 : Shape<32, 20, 32, 1>, Nibbles32 {
     static constexpr float BIAS = 0;
+    static const int ROWS = 8;
     static const bool LEAST = true;
     struct Raw {
         uint32_t w[5];
     };
-    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, uint32_t unit, uint32_t) {
-        load4<5>(block(row, unit), r.w);
+    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+        load4<5>(b.p, r.w);
     }
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return r.w[1 + (c & 3)]; }
     static __device__ __forceinline__ void factors(const Raw &r, uint32_t, int, float &scale, float &least) {
@@ -140,14 +174,14 @@ struct FiveBits32 {
 
 struct Block_q5_0 : Shape<32, 22, 32, 1>, FiveBits32 {
     static constexpr float BIAS = 16;
+    static const int HEAD = 2;
+    static const int ROWS = 6;
     struct Raw {
         uint32_t w[5];
         uint16_t d;
     };
-    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, uint32_t unit, uint32_t) {
-        const uint8_t *b = block(row, unit);
-        r.d = at<uint16_t>(b);
-        load_between<5, 2>(b + 2, r.w);
+    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+        r.d = uint16_t(b.load_headed<5, 2>(r.w));
     }
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return five(r.w[0], r.w + 1, c); }
     static __device__ __forceinline__ void factors(const Raw &r, uint32_t, int, float &scale, float &) {
@@ -157,12 +191,13 @@ struct Block_q5_0 : Shape<32, 22, 32, 1>, FiveBits32 {
 
 struct Block_q5_1 : Shape<32, 24, 32, 1>, FiveBits32 {
     static constexpr float BIAS = 0;
+    static const int ROWS = 8;
     static const bool LEAST = true;
     struct Raw {
         uint32_t w[6];
     };
-    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, uint32_t unit, uint32_t) {
-        load8<6>(block(row, unit), r.w);
+    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+        load8<6>(b.p, r.w);
     }
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return five(r.w[1], r.w + 2, c); }
     static __device__ __forceinline__ void factors(const Raw &r, uint32_t, int, float &scale, float &least) {
@@ -172,6 +207,7 @@ struct Block_q5_1 : Shape<32, 24, 32, 1>, FiveBits32 {
 
 struct Block_q8_0 : Shape<32, 34, 32, 1> {
     static constexpr float BIAS = 128;
+    static const int HEAD = 2;
     struct Raw {
         uint32_t q[8];
         uint16_t d;
@@ -179,10 +215,8 @@ struct Block_q8_0 : Shape<32, 34, 32, 1> {
     static __device__ __forceinline__ uint32_t index(uint32_t, int c, int i) { return 4 * c + i; }
     static __device__ __forceinline__ constexpr uint32_t mask(int) { return 0xff; }
     static __device__ __forceinline__ constexpr int shift(int) { return 0; }
-    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, uint32_t unit, uint32_t) {
-        const uint8_t *b = block(row, unit);
-        r.d = at<uint16_t>(b);
-        load_between<8, 2>(b + 2, r.q);
+    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+        r.d = uint16_t(b.load_headed<8, 2>(r.q));
     }
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return r.q[c] ^ 0x80808080u; }
     static __device__ __forceinline__ void factors(const Raw &r, uint32_t, int, float &scale, float &) {
@@ -205,11 +239,10 @@ struct Block_q2_k : Shape<256, 84, 64, 4>, Quarters256 {
     };
     static __device__ __forceinline__ constexpr uint32_t mask(int c) { return 3 << 2 * (c >> 2); }
     static __device__ __forceinline__ constexpr int shift(int c) { return 2 * (c >> 2); }
-    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, uint32_t unit, uint32_t) {
-        const uint8_t *b = block(row, unit);
-        load4<4>(b + 16 + 16 * part(unit), r.q);
-        load4<2>(b + 8 * (part(unit) >> 1), r.scales);
-        r.d = at<uint32_t>(b + 80);
+    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+        load4<4>(b.p + 16 + 16 * part, r.q);
+        load4<2>(b.p + 8 * (part >> 1), r.scales);
+        r.d = at<uint32_t>(b.p + 80);
     }
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return r.q[c & 3]; }
     static __device__ __forceinline__ void factors(const Raw &r, uint32_t part, int g, float &scale, float &least) {
@@ -222,18 +255,16 @@ struct Block_q2_k : Shape<256, 84, 64, 4>, Quarters256 {
 struct Block_q3_k : Shape<256, 110, 64, 4>, Quarters256 {
     static constexpr float BIAS = 4;
     struct Raw {
-        uint32_t q[4], high[4], scales;
-        uint16_t d;
+        uint32_t q[4], high[4], scales, d;
     };
     static __device__ __forceinline__ constexpr uint32_t mask(int) { return 0xff; }
     static __device__ __forceinline__ constexpr int shift(int c) { return c < 12 ? 2 * (c >> 2) : 0; }
-    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, uint32_t unit, uint32_t) {
-        const uint8_t *b = block(row, unit);
-        uint32_t p = part(unit), half = p >> 1, packed[3];
-        load_between<4, 0>(b + 16 * (p & 1), r.high);
-        load_between<4, 0>(b + 32 + 16 * p, r.q);
-        load_between<3, 0>(b + 96, packed);
-        r.d = at<uint16_t>(b + 108);
+    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+        uint32_t p = part, half = p >> 1, packed[3];
+        b.load<4>(16 * (p & 1), r.high);
+        b.load<4>(32 + 16 * p, r.q);
+        b.load<3>(96, packed);
+        r.d = b.last(108);
         // bytes p & 1, + 2, + 4, + 6 of the half's eight low nibbles, under their two high bits
         uint32_t bytes = 0x6420u + 0x1111u * (p & 1);
         uint32_t low = permute(packed[0], packed[1], bytes) >> 4 * half & 0x0f0f0f0fu;
@@ -249,7 +280,7 @@ struct Block_q3_k : Shape<256, 110, 64, 4>, Quarters256 {
         return (r.q[j] & 0x03030303u << 2 * k) | (r.high[j] << (k + 2) & 0x04040404u << 2 * k);
     }
     static __device__ __forceinline__ void factors(const Raw &r, uint32_t, int g, float &scale, float &) {
-        scale = f16_to_f32(r.d) * byte_less(r.scales, g, 32);
+        scale = low_f16(r.d) * byte_less(r.scales, g, 32);
     }
 };
 
@@ -269,20 +300,20 @@ struct Block_q4_k : Shape<256, 144, 64, 2>, Pairs256 {
     static constexpr float BIAS = 0;
     static const bool LEAST = true;
     struct Raw {
-        uint32_t head[4], q[8];
+        uint32_t d, scales, q[8];
     };
     static __device__ __forceinline__ constexpr uint32_t mask(int c) { return c < 8 ? 0x0f : 0xf0; }
     static __device__ __forceinline__ constexpr int shift(int c) { return c < 8 ? 0 : 4; }
-    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, uint32_t unit, uint32_t) {
-        const uint8_t *b = block(row, unit);
-        load16<4>(b, r.head);
-        load16<8>(b + 16 + 32 * part(unit), r.q);
+    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+        uint32_t head[4];
+        load16<4>(b.p, head);
+        r.d = head[0], r.scales = pair_of_scales(head + 1, part);
+        load16<8>(b.p + 16 + 32 * part, r.q);
     }
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return r.q[c & 7]; }
-    static __device__ __forceinline__ void factors(const Raw &r, uint32_t part, int g, float &scale, float &least) {
-        uint32_t scales = pair_of_scales(r.head + 1, part);
-        scale = low_f16(r.head[0]) * byte_less(scales, g, 0);
-        least = -high_f16(r.head[0]) * byte_less(scales, 2 + g, 0);
+    static __device__ __forceinline__ void factors(const Raw &r, uint32_t, int g, float &scale, float &least) {
+        scale = low_f16(r.d) * byte_less(r.scales, g, 0);
+        least = -high_f16(r.d) * byte_less(r.scales, 2 + g, 0);
     }
 };
 
@@ -290,45 +321,43 @@ struct Block_q5_k : Shape<256, 176, 64, 2>, Pairs256 {
     static constexpr float BIAS = 0;
     static const bool LEAST = true;
     struct Raw {
-        uint32_t head[4], high[8], q[8];
+        uint32_t d, scales, high[8], q[8];
     };
     static __device__ __forceinline__ constexpr uint32_t mask(int) { return 0xff; }
     static __device__ __forceinline__ constexpr int shift(int) { return 0; }
-    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, uint32_t unit, uint32_t) {
-        const uint8_t *b = block(row, unit);
-        load16<4>(b, r.head);
-        load16<8>(b + 16, r.high);
-        load16<8>(b + 48 + 32 * part(unit), r.q);
+    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+        uint32_t head[4];
+        load16<4>(b.p, head);
+        r.d = head[0], r.scales = pair_of_scales(head + 1, part);
+        load16<8>(b.p + 16, r.high);
+        load16<8>(b.p + 48 + 32 * part, r.q);
     }
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t part, int c) {
         uint32_t q = r.q[c & 7], high = __funnelshift_r(r.high[c & 7], r.high[c & 7], 2 * part + 28);
         if (c < 8) return (q & 0x0f0f0f0fu) | (high & 0x10101010u);
         return (q >> 4 & 0x0f0f0f0fu) | (high >> 1 & 0x10101010u);
     }
-    static __device__ __forceinline__ void factors(const Raw &r, uint32_t part, int g, float &scale, float &least) {
-        uint32_t scales = pair_of_scales(r.head + 1, part);
-        scale = low_f16(r.head[0]) * byte_less(scales, g, 0);
-        least = -high_f16(r.head[0]) * byte_less(scales, 2 + g, 0);
+    static __device__ __forceinline__ void factors(const Raw &r, uint32_t, int g, float &scale, float &least) {
+        scale = low_f16(r.d) * byte_less(r.scales, g, 0);
+        least = -high_f16(r.d) * byte_less(r.scales, 2 + g, 0);
     }
 };
 
 struct Block_q6_k : Shape<256, 210, 64, 4>, Quarters256 {
     static constexpr float BIAS = 32;
     struct Raw {
-        uint32_t low[8], high[4], scales;
-        uint16_t d;
+        uint32_t low[8], high[4], scales, d;
     };
     static __device__ __forceinline__ constexpr uint32_t mask(int) { return 0xff; }
     static __device__ __forceinline__ constexpr int shift(int) { return 0; }
-    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, uint32_t unit, uint32_t) {
-        const uint8_t *b = block(row, unit);
-        uint32_t half = part(unit) >> 1, late = part(unit) & 1, scales[2];
-        load_between<4, 0>(b + 64 * half + 16 * late, r.low);
-        load_between<4, 0>(b + 64 * half + 16 * late + 32, r.low + 4);
-        load_between<4, 0>(b + 128 + 32 * half + 16 * late, r.high);
-        load_between<2, 0>(b + 192 + 8 * half, scales);
+    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+        uint32_t half = part >> 1, late = part & 1, scales[2];
+        b.load<4>(64 * half + 16 * late, r.low);
+        b.load<4>(64 * half + 16 * late + 32, r.low + 4);
+        b.load<4>(128 + 32 * half + 16 * late, r.high);
+        b.load<2>(192 + 8 * half, scales);
         r.scales = permute(scales[0], scales[1], late ? 0x7531u : 0x6420u) ^ 0x80808080u;
-        r.d = at<uint16_t>(b + 208);
+        r.d = b.last(208);
     }
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) {
         int k = c >> 2, j = c & 3;
@@ -338,7 +367,7 @@ struct Block_q6_k : Shape<256, 210, 64, 4>, Quarters256 {
         return low | (high & 0x30303030u);
     }
     static __device__ __forceinline__ void factors(const Raw &r, uint32_t, int g, float &scale, float &) {
-        scale = f16_to_f32(r.d) * byte_less(r.scales, g, 128);
+        scale = low_f16(r.d) * byte_less(r.scales, g, 128);
     }
 };
 
@@ -363,10 +392,12 @@ __device__ __forceinline__ uint32_t fp4_codes(uint32_t nibbles) {
 
 struct Block_iq4_nl : Shape<32, 18, 32, 1>, Looked32 {
     static constexpr float BIAS = 128;
+    static const int HEAD = 2;
+    static const int ROWS = 8;
     typedef Block_q4_0::Raw Raw;
     static __device__ __forceinline__ uint32_t index(uint32_t, int c, int i) { return index32(c, i); }
-    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, uint32_t unit, uint32_t k) {
-        Block_q4_0::load(r, row, unit, k);
+    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t left) {
+        Block_q4_0::load(r, b, part, left);
     }
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) {
         return iq4_codes(r.q[c >> 1] >> 16 * (c & 1));
@@ -384,10 +415,9 @@ struct Block_iq4_xs : Shape<256, 136, 64, 2>, Looked32 {
     static __device__ __forceinline__ uint32_t index(uint32_t part, int c, int i) {
         return part * 64 + (c >> 3) * 32 + index32(c & 7, i);
     }
-    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, uint32_t unit, uint32_t) {
-        const uint8_t *b = block(row, unit);
-        load8<2>(b, r.head);
-        load8<8>(b + 8 + 32 * part(unit), r.q);
+    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+        load8<2>(b.p, r.head);
+        load8<8>(b.p + 8 + 32 * part, r.q);
     }
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) {
         return iq4_codes(r.q[c >> 1] >> 16 * (c & 1));
@@ -401,14 +431,14 @@ struct Block_iq4_xs : Shape<256, 136, 64, 2>, Looked32 {
 
 struct Block_mxfp4 : Shape<32, 17, 32, 1>, Looked32 {
     static constexpr float BIAS = 12;
+    static const int HEAD = 1;
+    static const int ROWS = 8;
     struct Raw {
         uint32_t q[4], e;
     };
     static __device__ __forceinline__ uint32_t index(uint32_t, int c, int i) { return index32(c, i); }
-    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, uint32_t unit, uint32_t) {
-        const uint8_t *b = block(row, unit);
-        r.e = at<uint8_t>(b);
-        load_between<4, 1>(b + 1, r.q);
+    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+        r.e = b.load_headed<4, 1>(r.q) & 255;
     }
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) {
         return fp4_codes(r.q[c >> 1] >> 16 * (c & 1));
@@ -419,12 +449,10 @@ struct Block_mxfp4 : Shape<32, 17, 32, 1>, Looked32 {
     }
 };
 
-// Elements by themselves; K may cut the last unit.
-template <int Bytes, int Unit> struct Elements : Shape<1, Bytes, Unit, 1> {
+// Elements by themselves, a unit a block; K may cut the last, of which `left` values are there.
+template <int Bytes, int Unit> struct Elements : Shape<Unit, Bytes * Unit, Unit, 1> {
     static const bool CODES = false;
-    static const int PARTS = 1;
     static constexpr float BIAS = 0;
-    static __device__ __forceinline__ uint32_t part(uint32_t) { return 0; }
     static __device__ __forceinline__ uint32_t index(uint32_t, int c, int i) { return 4 * c + i; }
     static __device__ __forceinline__ constexpr uint32_t mask(int) { return 0; }
     static __device__ __forceinline__ constexpr int shift(int) { return 0; }
@@ -437,11 +465,11 @@ struct Block_f32 : Elements<4, 4> {
     struct Raw {
         uint32_t w[4];
     };
-    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, uint32_t unit, uint32_t k) {
-        const uint8_t *p = row + uint64_t(unit) * 16;
-        if (unit * 4 + 4 <= k && reinterpret_cast<uint64_t>(p) % 16 == 0) return load16<4>(p, r.w);
+    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t, uint32_t left) {
+        const uint8_t *p = b.p;
+        if (left >= 4 && reinterpret_cast<uint64_t>(p) % 16 == 0) return load16<4>(p, r.w);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) r.w[i] = unit * 4 + i < k ? at<uint32_t>(p + 4 * i) : 0;
+        for (int i = 0; i < 4; ++i) r.w[i] = i < left ? at<uint32_t>(p + 4 * i) : 0;
     }
     static __device__ __forceinline__ float value(const Raw &r, int, int i) { return __uint_as_float(r.w[i]); }
 };
@@ -450,12 +478,12 @@ struct Halves : Elements<2, 8> {
     struct Raw {
         uint32_t w[4];
     };
-    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, uint32_t unit, uint32_t k) {
-        const uint8_t *p = row + uint64_t(unit) * 16;
-        if (unit * 8 + 8 <= k && reinterpret_cast<uint64_t>(p) % 16 == 0) return load16<4>(p, r.w);
+    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t, uint32_t left) {
+        const uint8_t *p = b.p;
+        if (left >= 8 && reinterpret_cast<uint64_t>(p) % 16 == 0) return load16<4>(p, r.w);
         uint32_t h[8];
 #pragma unroll
-        for (int i = 0; i < 8; ++i) h[i] = unit * 8 + i < k ? at<uint16_t>(p + 2 * i) : 0;
+        for (int i = 0; i < 8; ++i) h[i] = i < left ? at<uint16_t>(p + 2 * i) : 0;
 #pragma unroll
         for (int i = 0; i < 4; ++i) r.w[i] = h[2 * i] | h[2 * i + 1] << 16;
     }
@@ -472,9 +500,13 @@ struct Block_bf16 : Halves {
     static __device__ __forceinline__ float value(const Raw &r, int c, int i) { return bf16_to_f32(half(r, c, i)); }
 };
 
-// How many powers of two the code i of chunk c is too large by for where it stands.
+// Whether the codes of a chunk share bytes with others.
+template <class B> __device__ __forceinline__ constexpr bool nibbles(int c) { return B::mask(c) == 0x0f || B::mask(c) == 0xf0; }
+
+// How many powers of two the code i of chunk c is too large by for where it stands. A word's fourth byte is moved to the
+// first; of nibbles, that of every second word to the second.
 template <class B> __device__ __forceinline__ constexpr int place(int c, int i) {
-    return i < 3 ? 8 * i + B::shift(c) : (B::mask(c) & 0x80) && B::mask(c) != 0xff ? 0 : B::shift(c);
+    return B::shift(c) + 8 * (i < 3 ? i : nibbles<B>(c) ? c & 1 : 0);
 }
 
 // What a chunk's four weights are: as factors, whose places are to be taken from, times 2^−149; and as they are in the file.
@@ -485,8 +517,8 @@ template <class B, bool Codes = B::CODES> struct Chunk {
         f[0] = __uint_as_float(w & mask);
         f[1] = __uint_as_float(w & mask << 8);
         f[2] = __uint_as_float(w & mask << 16);
-        if (mask == 0xff) f[3] = __uint_as_float(permute(w, 0, 0x4443));
-        else if (mask & 0x80) f[3] = __uint_as_float(w >> (24 + B::shift(c)));
+        if (nibbles<B>(c)) f[3] = __uint_as_float(permute(B::codes(r, part, c & ~1), B::codes(r, part, c | 1), 0x0073) & mask << 8 * (c & 1));
+        else if (mask == 0xff) f[3] = __uint_as_float(permute(w, 0, 0x4443));
         else f[3] = __uint_as_float(permute(w, 0, 0x4443) & mask);
     }
     static __device__ __forceinline__ void values(float (&f)[4], const Raw &r, uint32_t part, int c) {

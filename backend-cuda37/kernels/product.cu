@@ -18,9 +18,8 @@
 FEW(1)
 FEW(2)
 FEW(4)
-FEW(8)
 
-KERNEL_BOUNDS(NAMED(product_, TYPE, _mat), ProductArgs, MANY_THREADS, 4) {
+KERNEL_BOUNDS(NAMED(product_, TYPE, _mat), ProductArgs, MANY_THREADS, 8) {
     SHARED(shared, ManyColumns<BLOCK>::Shared);
     ManyColumns<BLOCK>(a, shared).run();
 }

@@ -51,12 +51,12 @@ template <class B> struct ManyColumns {
     // Where in K the values of a chunk of the span begin.
     __device__ __forceinline__ uint32_t index(uint32_t first_unit, int c, int i) const {
         uint32_t unit = first_unit + c / B::CHUNKS;
-        return (B::CODES ? unit / B::PARTS * B::VALUES : unit * B::UNIT) + B::index(B::part(unit), c % B::CHUNKS, i);
+        return B::block(unit) * B::VALUES + B::index(B::part(unit), c % B::CHUNKS, i);
     }
 
     __device__ __forceinline__ void stage_input(const float *x, uint32_t first_unit, int half) {
         uint32_t j = threadIdx.x % MANY_COLUMNS, from = threadIdx.x / MANY_COLUMNS * 4;
-#pragma unroll
+#pragma unroll 1
         for (int c = 0; c < 4; ++c)
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
@@ -67,7 +67,7 @@ template <class B> struct ManyColumns {
 
     __device__ __forceinline__ void multiply() {
         uint32_t ty = threadIdx.x / 8, tx = threadIdx.x % 8;
-#pragma unroll 4
+#pragma unroll 2
         for (int k = 0; k < MANY_STEP; ++k) {
             float w[8], x[8];
             load(w, &shared.w[k][4 * ty], &shared.w[k][64 + 4 * ty]);
@@ -88,9 +88,9 @@ template <class B> struct ManyColumns {
     __device__ __forceinline__ void add_span(const uint8_t *row, const float *x, uint32_t span) {
         const int PER_SPAN = SPAN / B::UNIT;
         uint32_t first_unit = span * PER_SPAN, units = ceil_div(a.k, B::UNIT);
-        typename B::Raw raw;
 #pragma unroll
         for (int half = 0; half < SPAN / MANY_STEP; ++half) {
+            typename B::Raw raw;
             __syncthreads();
 #pragma unroll
             for (int c = 0; c < 8; ++c) {
@@ -98,7 +98,7 @@ template <class B> struct ManyColumns {
                 uint32_t unit = first_unit + chunk / B::CHUNKS;
                 float v[4] = {0, 0, 0, 0};
                 if (unit < units) {
-                    if (chunk % B::CHUNKS == 0) B::load(raw, row, unit, a.k);
+                    if (c == 0 || chunk % B::CHUNKS == 0) B::load(raw, B::template start<B>(row, B::block(unit)), B::part(unit), a.k - unit * B::UNIT);
                     Chunk<B>::values(v, raw, B::part(unit), chunk % B::CHUNKS);
                 }
 #pragma unroll

@@ -23,9 +23,10 @@ template <class B> __device__ __forceinline__ void decode_rows(const RowsArgs &a
     uint32_t rows = a.y.dims[1] * a.y.dims[2] * a.y.dims[3];
     for (uint32_t row = blockIdx.y; row < rows; row += gridDim.y) {
         typename B::Raw raw;
-        B::load(raw, row_at<const uint8_t>(a.table, row_by_id(a, row)), unit, k);
+        const uint8_t *table = row_at<const uint8_t>(a.table, row_by_id(a, row));
+        B::load(raw, B::template start<B>(table, B::block(unit)), B::part(unit), k - unit * B::UNIT);
         float *y = row_of<float>(a.y, a.y.dims, row);
-        uint32_t base = B::CODES ? unit / B::PARTS * B::VALUES : unit * B::UNIT, part = B::part(unit);
+        uint32_t base = B::block(unit) * B::VALUES, part = B::part(unit);
 #pragma unroll
         for (int c = 0; c < B::CHUNKS; ++c) {
             float v[4];

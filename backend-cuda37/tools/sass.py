@@ -5,7 +5,7 @@ It is the measure of speed that needs no card: a K80 gives about 6.2 of a thread
 delivers (150 GB/s, 13 multiprocessors, 562 MHz, four warps' instructions a clock), so a product that spends less is bound by memory.
 
 Counted are the loops of the kernel `product_TYPE_c1`: the loop over units of K, by the weights that it multiplies in a turn,
-and the loops that put the input in place, by the rows that share it (64, a block of 256 threads). Instructions weigh by their
+and the loops that put the input in place, by the rows that share it in a block of 256 threads. Instructions weigh by their
 pipe: conversions, special functions, integer products, bit fields, shared memory and shuffles 6, all others 1. The column
 "strict" also counts shifts as 3 and reads of device memory as 6. Disassembled by cuobjdump of CUDA 11.8."""
 
@@ -22,7 +22,7 @@ import assemble
 import modules
 import toolchain
 
-ROWS, ROWS_OF_BLOCK = 4, 64
+GROUPS = 16  # of lanes, in a block of 256 threads
 SLOW = ("F2F", "F2I", "I2F", "I2I", "MUFU", "IMUL", "IMAD", "BFE", "BFI", "FLO", "POPC", "LDS", "STS", "SHFL", "RRO")
 STRICT = {"SHL": 3, "SHR": 3, "SHF": 3, "LDG": 6, "LD": 6, "TLD": 6, "TEX": 6}
 
@@ -33,6 +33,7 @@ TYPES = {
     "q3_k": (110, 256, 64, 16), "q4_k": (144, 256, 64, 32), "q5_k": (176, 256, 64, 32), "q6_k": (210, 256, 64, 16),
     "iq4_nl": (18, 32, 32, 32), "iq4_xs": (136, 256, 64, 32), "mxfp4": (17, 32, 32, 32),
 }
+EIGHT_ROWS = ("q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl", "mxfp4")  # a lane has; four of other types
 LIMITS = {"q4_k": 3.5, "mxfp4": 3.3, "q6_k": 5.1, "q8_0": 6.6}
 
 
@@ -65,16 +66,17 @@ def weigh(loop, strict=False):
 
 def measure(code, name):
     """Instructions a weight of the whole, as the issue weighs and strictly, and of the loop over units by operation."""
-    _, values, unit, group = TYPES[name]
+    _, _, unit, group = TYPES[name]
+    rows = 8 if name in EIGHT_ROWS else 4
     found = loops(code)
     main = max(found, key=lambda l: sum(op.startswith(("FFMA", "FADD")) for op, _ in l))
     stores = [l for l in found if l is not main and any(op.startswith("STS") for op, _ in l)]
     result = []
     for strict in [False, True]:
-        whole = weigh(main, strict) / (ROWS * unit)
+        whole = weigh(main, strict) / (rows * unit)
         for loop in stores:
             times = sum(op.startswith("STS.128") for op, _ in loop)
-            whole += weigh(loop, strict) / (4 * times if times else group) / ROWS_OF_BLOCK
+            whole += weigh(loop, strict) / (4 * times if times else group) / (rows * GROUPS)
         result.append(whole)
     return *result, Counter(op.split(".")[0] for op, _ in main), len(main)
 

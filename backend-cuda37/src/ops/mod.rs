@@ -39,7 +39,8 @@ pub fn supports(graph: &Graph<'_>, node: &Node) -> Result<Operation> {
 pub fn workspace(graph: &Graph<'_>, node: &Node) -> Result<u64> {
     match Operation::from_id(node.operation) {
         Some(Attention) => attention::workspace(graph, node),
-        _ => Ok(0),
+        Some(operation) => Ok(product::workspace(operation, graph, node)),
+        None => Ok(0),
     }
 }
 

@@ -20,8 +20,16 @@ use crate::{
 /// Products of so many columns or fewer read the weights once for all of them, and a column has the bits that it has alone.
 const FEW_COLUMNS: u32 = 8;
 
-/// Threads of a block of few columns, and of those that share rows.
-const FEW_THREADS: u32 = 256;
+/// Columns that a thread has at most where they are few.
+const FEW_AT_ONCE: u32 = 4;
+
+/// Threads of a block of few columns: as many as leave enough blocks for every multiprocessor, since they share the input.
+const FEW_THREADS: [u32; 3] = [256, 128, 64];
+
+/// Blocks that are enough: four for each of a K80's multiprocessors.
+const ENOUGH_BLOCKS: u32 = 52;
+
+/// Lanes that share rows: `LANES` of the kernels.
 const FEW_LANES: u32 = 16;
 
 /// A tile of many columns, and the threads that have it: `MANY_…` of the kernels.
@@ -31,6 +39,12 @@ const MANY_THREADS: u32 = 128;
 
 /// Blocks along y at most.
 const MOST_BLOCKS: u32 = 65535;
+
+/// Experts that are put in order at most: `MOST_EXPERTS` of the kernel; of more, each pair of a token and a slot goes by itself.
+const MOST_EXPERTS: u32 = 1023;
+
+/// Bytes of a tile of pairs that have one expert: `ExpertTile` of the kernels.
+const TILE_BYTES: u64 = 12;
 
 /// Weights of one launch at most.
 const MOST_MATRICES: usize = 4;
@@ -82,6 +96,19 @@ struct RowsArgs {
     y: View,
     scale: f32,
     nothing: u32,
+}
+
+#[repr(C)]
+#[derive(IntoBytes, Immutable)]
+struct OrderArgs {
+    ids: u64,
+    pairs: u64,
+    ids_stride: i64,
+    ids_slot_stride: i64,
+    columns: u32,
+    slots: u32,
+    experts: u32,
+    tiles: u32,
 }
 
 /// Which input of an operation is what; input 0 is x.
@@ -145,11 +172,42 @@ pub fn supports(operation: Operation, graph: &Graph<'_>, node: &Node) -> Result<
     }
 }
 
+/// Whether pairs of `tokens` tokens are put in order by their experts.
+fn orders(tokens: u32, experts: u32) -> bool {
+    tokens > FEW_COLUMNS && experts <= MOST_EXPERTS
+}
+
+/// Tiles that so many pairs make at most: each expert's last one may be short, and there is one for what has no expert.
+fn tiles(pairs: u32, experts: u32) -> u32 {
+    pairs.div_ceil(MANY_COLUMNS) + experts + 1
+}
+
+/// Bytes of scratch memory: the order of the pairs of many tokens.
+pub fn workspace(operation: Operation, graph: &Graph<'_>, node: &Node) -> u64 {
+    let tensor = |i| node.input(i).and_then(|t| graph.tensor(t));
+    let there = roles(operation).and_then(|roles| Some((tensor(roles.ids?)?, tensor(roles.weights[0].0)?)));
+    let Some(([slots, tokens, ..], [_, _, experts, _])) = there.map(|(ids, w)| (ids.dims, w.dims)) else {
+        return 0;
+    };
+    match orders(tokens, experts) {
+        true => order_bytes(slots.saturating_mul(tokens), experts),
+        false => 0,
+    }
+}
+
+fn order_bytes(pairs: u32, experts: u32) -> u64 {
+    u64::from(tiles(pairs, experts)) * TILE_BYTES + u64::from(pairs) * 4
+}
+
 /// Any product.
 pub fn product(launcher: &mut Launcher<'_>, operands: &Operands<'_>) -> Result<()> {
     let operation = operands.planned.operation;
     let roles = roles(operation).ok_or_else(|| BackendError::invalid("no product"))?;
-    let common = common(operands, &roles);
+    let mut common = common(operands, &roles);
+    let ordered = roles.ids.is_some() && orders(common.columns / common.slots, common.experts);
+    if ordered {
+        common.pairs = order(launcher, &common)?;
+    }
     let weights = matrices(operands, &roles);
     let types = weights.iter().flatten().map(|(ty, _)| *ty);
     for (i, ty) in types.clone().enumerate() {
@@ -164,9 +222,10 @@ pub fn product(launcher: &mut Launcher<'_>, operands: &Operands<'_>) -> Result<(
             args.matrix_count += 1;
         }
         match (roles.ids.is_some(), args.columns <= FEW_COLUMNS) {
-            (true, _) => of_experts(launcher, ty, args)?,
+            (true, _) if ordered => many(launcher, ty, &args, tiles(args.columns, args.experts))?,
+            (true, _) => one_by_one(launcher, ty, args)?,
             (false, true) => few(launcher, ty, &args, args.columns)?,
-            (false, false) => many(launcher, ty, &args)?,
+            (false, false) => many(launcher, ty, &args, args.columns.div_ceil(MANY_COLUMNS))?,
         }
     }
     Ok(())
@@ -237,24 +296,54 @@ fn blocks(args: &ProductArgs, rows: u32) -> u32 {
     }
 }
 
-fn few(launcher: &mut Launcher<'_>, ty: Type, args: &ProductArgs, columns: u32) -> Result<()> {
-    let width = columns.next_power_of_two().min(FEW_COLUMNS);
-    let rows = FEW_THREADS / FEW_LANES * if width <= 2 { 4 } else { 2 };
-    let grid = [blocks(args, rows), args.columns.div_ceil(width), 1];
-    let ty = super::spelled(ty);
-    let (module, name) = (name!("product.{ty}"), name!("product_{ty}_c{width}"));
-    launcher.launch(&module, &name, grid, [FEW_THREADS, 1, 1], args)
+/// Rows that a group of lanes has at a time: `ROWS` of the kernels.
+fn rows_of_group(ty: Type, width: u32) -> u32 {
+    match (width, ty) {
+        (1, Type::Q4_0 | Type::Q5_0) => 6,
+        (1, Type::Q4_1 | Type::Q5_1 | Type::IQ4_NL | Type::MXFP4) => 8,
+        (1 | 2, _) => 4,
+        _ => 2,
+    }
 }
 
-fn many(launcher: &mut Launcher<'_>, ty: Type, args: &ProductArgs) -> Result<()> {
-    let grid = [blocks(args, MANY_ROWS), args.columns.div_ceil(MANY_COLUMNS), 1];
+fn few(launcher: &mut Launcher<'_>, ty: Type, args: &ProductArgs, columns: u32) -> Result<()> {
+    let width = columns.next_power_of_two().min(FEW_AT_ONCE);
+    let across = args.columns.div_ceil(width);
+    let grid = |threads: u32| [blocks(args, threads / FEW_LANES * rows_of_group(ty, width)), across, 1];
+    let enough = |threads: &u32| grid(*threads)[0].saturating_mul(across) >= ENOUGH_BLOCKS;
+    let threads = FEW_THREADS.into_iter().find(enough).unwrap_or(FEW_THREADS[2]);
+    let ty = super::spelled(ty);
+    let (module, name) = (name!("product.{ty}"), name!("product_{ty}_c{width}"));
+    launcher.launch(&module, &name, grid(threads), [threads, 1, 1], args)
+}
+
+fn many(launcher: &mut Launcher<'_>, ty: Type, args: &ProductArgs, tiles: u32) -> Result<()> {
+    let grid = [blocks(args, MANY_ROWS), tiles, 1];
     let ty = super::spelled(ty);
     let (module, name) = (name!("product.{ty}"), name!("product_{ty}_mat"));
     launcher.launch(&module, &name, grid, [MANY_THREADS, 1, 1], args)
 }
 
+/// Puts the pairs in order, in scratch memory; the address of what the products of many columns take.
+fn order(launcher: &mut Launcher<'_>, args: &ProductArgs) -> Result<u64> {
+    let pairs = launcher.scratch(0, order_bytes(args.columns, args.experts))?;
+    let argument = OrderArgs {
+        ids: args.ids,
+        pairs,
+        ids_stride: args.ids_stride,
+        ids_slot_stride: args.ids_slot_stride,
+        columns: args.columns,
+        slots: args.slots,
+        experts: args.experts,
+        tiles: tiles(args.columns, args.experts),
+    };
+    let threads = (args.experts + 1).next_multiple_of(32);
+    launcher.launch("experts", "experts_order", [1, 1, 1], [threads, 1, 1], &argument)?;
+    Ok(pairs)
+}
+
 /// Each pair of a token and a slot by itself, as many tokens at once as a grid has room for.
-fn of_experts(launcher: &mut Launcher<'_>, ty: Type, mut args: ProductArgs) -> Result<()> {
+fn one_by_one(launcher: &mut Launcher<'_>, ty: Type, mut args: ProductArgs) -> Result<()> {
     let (tokens, at_once) = (args.columns / args.slots, (MOST_BLOCKS / args.slots).max(1));
     for first in (0..tokens).step_by(at_once as usize) {
         args.columns = at_once.min(tokens - first) * args.slots;
