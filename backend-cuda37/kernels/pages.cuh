@@ -51,13 +51,13 @@ __device__ __forceinline__ Codes fetch_codes(const uint8_t *block, uint32_t firs
     return {load_u16(codes) | load_u16(codes + 2) << 16, load_u16(codes + 4) | load_u16(codes + 6) << 16, load_u16(block)};
 }
 
-// Bytes as floats: a byte under the exponent of 2²³ is 2²³ + the byte.
-__device__ __forceinline__ void widen_bytes(const Codes &c, float zero, float (&out)[8]) {
-    float d = f16_to_f32(uint16_t(c.factor));
+// (byte − ZERO)·d. A byte under the exponent of 2¹⁵ is 2¹⁵ + the byte; with d of 11 bits all of it is exact.
+template <int ZERO> __device__ __forceinline__ void widen_bytes(const Codes &c, float (&out)[8]) {
+    float d = f16_to_f32(uint16_t(c.factor)), all = -(32768.0f + ZERO) * d;
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-        uint32_t bits = __byte_perm(i < 4 ? c.low : c.high, 0x4B000000u, 0x7440 | (i & 3));
-        out[i] = (__uint_as_float(bits) - (8388608.0f + zero)) * d;
+        uint32_t bits = __byte_perm(i < 4 ? c.low : c.high, 0x47000000u, 0x7404 | (i & 3) << 4);
+        out[i] = fmaf(__uint_as_float(bits), d, all);
     }
 }
 
@@ -69,7 +69,7 @@ struct Page_q8_0 {
         return fetch_codes(block, chunk % 4 * 8);
     }
     static __device__ __forceinline__ void widen(const Raw &raw, uint32_t, float (&out)[8]) {
-        widen_bytes({raw.low ^ 0x80808080u, raw.high ^ 0x80808080u, raw.factor}, 128.0f, out);
+        widen_bytes<128>({raw.low ^ 0x80808080u, raw.high ^ 0x80808080u, raw.factor}, out);
     }
 };
 
@@ -83,6 +83,6 @@ struct Page_q4_0 {
     }
     static __device__ __forceinline__ void widen(const Raw &raw, uint32_t chunk, float (&out)[8]) {
         uint32_t shift = chunk % 4 / 2 * 4;
-        widen_bytes({raw.low >> shift & 0x0F0F0F0Fu, raw.high >> shift & 0x0F0F0F0Fu, raw.factor}, 8.0f, out);
+        widen_bytes<8>({raw.low >> shift & 0x0F0F0F0Fu, raw.high >> shift & 0x0F0F0F0Fu, raw.factor}, out);
     }
 };
