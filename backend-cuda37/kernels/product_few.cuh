@@ -49,15 +49,14 @@ template <class B, int C> struct FewColumns {
         }
     }
 
-    // The sums of inputs of groups, times what their codes are biased by. Chunks of a group have the same places, but for
-    // the last of every second chunk, or the group is the unit.
+    // The sums of inputs of groups, times what their codes are biased by. Even chunks of a group have the same places, and
+    // odd ones, or the group is the unit.
     __device__ __forceinline__ void stage_sums(int column, uint32_t end) {
         const uint32_t GROUPS = B::GROUPS;
         uint32_t g = threadIdx.x % GROUPS;
-        float factors[4];
+        float factors[2][4]; // of even chunks and odd ones
 #pragma unroll
-        for (int i = 0; i < 4; ++i) factors[i] = power_of_two(place<B>(g * B::CHUNKS_OF_GROUP, i));
-        float last_of_odd = power_of_two(place<B>(g * B::CHUNKS_OF_GROUP + 1, 3));
+        for (int i = 0; i < 8; ++i) factors[i / 4][i % 4] = power_of_two(place<B>(g * B::CHUNKS_OF_GROUP + i / 4, i % 4));
 #pragma unroll 1
         for (uint32_t u = threadIdx.x / GROUPS; u < end; u += blockDim.x / GROUPS) {
             float sum = 0;
@@ -66,10 +65,8 @@ template <class B, int C> struct FewColumns {
                 float4 v = shared.x[column][g * B::CHUNKS_OF_GROUP + j][u];
                 const float in[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
-                for (int i = 0; i < 4; ++i) {
-                    float of_group = i == 3 && j % 2 ? last_of_odd : factors[i];
-                    sum = fmaf(in[i], GROUPS == 1 ? power_of_two(place<B>(j, i)) : of_group, sum);
-                }
+                for (int i = 0; i < 4; ++i)
+                    sum = fmaf(in[i], GROUPS == 1 ? power_of_two(place<B>(j, i)) : factors[j & 1][i], sum);
             }
             shared.sums[column][g][u] = sum * (B::LEAST ? 1.0f : -B::BIAS) * (1.0f / RAISED) * (1.0f / LOWERED);
         }
