@@ -44,7 +44,6 @@ const UNSAFE: &[&str] = &[
     "backend-cpu/src/product/blocks.rs",
     "backend-cpu/src/product/blocks/k.rs",
     "backend-cpu/src/product/blocks/small.rs",
-    "backend-cpu/src/product/columns.rs",
     "backend-cpu/src/product/exact.rs",
     "backend-cpu/src/product/kernel.rs",
     "backend-cpu/src/product/lanes.rs",
