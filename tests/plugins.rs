@@ -310,13 +310,13 @@ fn the_list_in_json_has_what_is_documented() {
     let expected = json!([
         {
             "path": path("plugins/good.so"), "name": "plain", "version": "1.0.0", "score": 1.5, "reason": "always there",
-            "error": null, "devices": [
+            "error": null, "features": [], "devices": [
                 { "id": 0, "name": "nothing at all", "kind": "other", "total": 1u64 << 30, "free": 1u64 << 29 },
             ], "chosen": true,
         },
         {
             "path": path("text.so"), "name": null, "version": null, "score": null, "reason": null,
-            "error": "not a shared library: it is no ELF file", "devices": [], "chosen": false,
+            "error": "not a shared library: it is no ELF file", "features": [], "devices": [], "chosen": false,
         },
     ]);
     assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), expected);

@@ -13,6 +13,7 @@
 //! - [`decompose`]: composites as primitives,
 //! - [`reference`]: what each operation means,
 //! - [`measure`]: what a device can do at most, an interface that a backend may have,
+//! - [`features`]: instruction sets that a backend lets be chosen, another one,
 //! - [`decode`] and [`encode`]: what the bytes of each type mean.
 //!
 //! [`conformance`] checks a backend against the reference: anybody's, on any device.
@@ -29,6 +30,7 @@ pub mod decompose;
 pub mod draft;
 pub mod encode;
 pub mod error;
+pub mod features;
 pub mod graph;
 pub mod measure;
 pub mod operations;

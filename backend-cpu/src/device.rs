@@ -8,6 +8,7 @@ use backend_api::{
         Binding, BufferId, Counter, DeviceInfo, DeviceKind, EventId, HostServices, Interface, Level, MemoryRules,
         OpenOptions, Place, ProgramId, ProgramNeeds, QueueId, Score, flags,
     },
+    features::{self, Features},
     graph::{Graph, Node, Step},
     measure::{self, Measure},
     plugin::{Backend, Device, Handles},
@@ -15,6 +16,7 @@ use backend_api::{
 
 use crate::{
     counters::Counters,
+    features::Sets,
     kernel_set::{KernelSet, Kernels},
     measure::Machine,
     memory::{self, Memory},
@@ -34,7 +36,11 @@ impl Backend for CpuBackend {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
 
     fn query(name: &str) -> Option<Interface> {
-        (name == measure::NAME).then(Measure::of::<Machine>)
+        match name {
+            measure::NAME => Some(Measure::of::<Machine>()),
+            features::NAME => Some(Features::of::<Sets>()),
+            _ => None,
+        }
     }
 
     fn score(_services: HostServices) -> Result<Score> {
@@ -96,6 +102,7 @@ fn value(set: KernelSet) -> f32 {
     match set {
         KernelSet::Scalar => 10.0,
         KernelSet::Avx2 => 20.0,
+        KernelSet::AvxVnni => 25.0,
         KernelSet::Avx512 => 30.0,
     }
 }

@@ -4,8 +4,15 @@ use std::fmt;
 
 use backend_api::{BackendError, Result};
 
-/// The environment variable that forces a set: `scalar`, `avx2` or `avx512`.
+use crate::features;
+
+/// The environment variable that forces a set: `scalar`, `avx2`, `avxvnni`, `avx512` or `amx`. `amx-emulated`, for tests,
+/// multiplies many columns as with AMX, its tiles in plain Rust.
 pub const VARIABLE: &str = "GRAFT_CPU_KERNELS";
+
+/// Names in it beside those of [`KernelSet`].
+const AMX: &str = "amx";
+const EMULATED: &str = "amx-emulated";
 
 /// A set of instructions that kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,19 +21,27 @@ pub enum KernelSet {
     Scalar,
     /// AVX2, FMA and F16C.
     Avx2,
+    /// AVX-VNNI, and all of [`KernelSet::Avx2`].
+    AvxVnni,
     /// AVX-512 F, BW, VL and DQ, and all of [`KernelSet::Avx2`].
     Avx512,
 }
 
 impl KernelSet {
     /// Every set, the weakest first.
-    pub const ALL: [KernelSet; 3] = [KernelSet::Scalar, KernelSet::Avx2, KernelSet::Avx512];
+    pub const ALL: [KernelSet; 4] = [
+        KernelSet::Scalar,
+        KernelSet::Avx2,
+        KernelSet::AvxVnni,
+        KernelSet::Avx512,
+    ];
 
     /// The name in the environment variable and in counters.
     pub const fn name(self) -> &'static str {
         match self {
             KernelSet::Scalar => "scalar",
             KernelSet::Avx2 => "avx2",
+            KernelSet::AvxVnni => "avxvnni",
             KernelSet::Avx512 => "avx512",
         }
     }
@@ -36,6 +51,7 @@ impl KernelSet {
         match self {
             KernelSet::Scalar => true,
             KernelSet::Avx2 => has_avx2(),
+            KernelSet::AvxVnni => has_avxvnni(),
             KernelSet::Avx512 => has_avx512(),
         }
     }
@@ -46,9 +62,19 @@ impl fmt::Display for KernelSet {
         f.pad(match self {
             KernelSet::Scalar => "plain instructions",
             KernelSet::Avx2 => "AVX2",
+            KernelSet::AvxVnni => "AVX-VNNI",
             KernelSet::Avx512 => "AVX-512",
         })
     }
+}
+
+/// What multiplies tiles of bf16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tiles {
+    /// AMX.
+    Instructions,
+    /// Plain Rust in their place.
+    Emulated,
 }
 
 /// The set that a device uses, checked against the machine when it is made.
@@ -56,11 +82,15 @@ impl fmt::Display for KernelSet {
 pub struct Kernels {
     set: KernelSet,
     vnni: bool,
+    tiles: Option<Tiles>,
 }
 
 impl Kernels {
-    /// The set that the environment forces, or the best one that this machine allows.
+    /// The set that was selected, or that the environment forces, or the best one that this machine allows.
     pub fn detect() -> Result<Kernels> {
+        if let Some(selected) = features::selected() {
+            return Ok(selected);
+        }
         match std::env::var(VARIABLE) {
             Ok(name) => Kernels::named(&name),
             Err(std::env::VarError::NotPresent) => Ok(Kernels::best()),
@@ -71,33 +101,54 @@ impl Kernels {
     /// The best set that this machine allows.
     pub fn best() -> Kernels {
         let set = KernelSet::ALL.into_iter().rev().find(|s| s.is_available());
-        let set = set.unwrap_or(KernelSet::Scalar);
+        let kernels = Kernels::of(set.unwrap_or(KernelSet::Scalar));
+        kernels.with_amx().unwrap_or(kernels)
+    }
+
+    fn of(set: KernelSet) -> Kernels {
         Kernels {
             set,
             vnni: set == KernelSet::Avx512 && has_vnni(),
+            tiles: None,
         }
     }
 
     /// A certain set; refused where this machine lacks it.
     pub fn forced(set: KernelSet) -> Result<Kernels> {
         if !set.is_available() {
-            return Err(BackendError::unsupported(format!(
-                "this machine has no {set}, which {VARIABLE}={} asks for",
-                set.name()
-            )));
+            return Err(lacking(&set.to_string(), set.name()));
         }
-        Ok(Kernels {
-            set,
-            vnni: set == KernelSet::Avx512 && has_vnni(),
-        })
+        Ok(Kernels::of(set))
+    }
+
+    /// The same set with AMX, where it has VNNI and this machine has AMX.
+    pub fn with_amx(self) -> Option<Kernels> {
+        let tiles = Some(Tiles::Instructions);
+        (self.vnni && has_amx()).then_some(Kernels { tiles, ..self })
+    }
+
+    /// The same set with tiles in plain Rust; for tests.
+    pub fn with_emulated_tiles(self) -> Kernels {
+        let tiles = (self.set != KernelSet::Scalar).then_some(Tiles::Emulated);
+        Kernels { tiles, ..self }
     }
 
     /// The same set without VNNI.
     pub fn without_vnni(self) -> Kernels {
-        Kernels { vnni: false, ..self }
+        Kernels {
+            vnni: false,
+            tiles: None,
+            ..self
+        }
     }
 
-    fn named(name: &str) -> Result<Kernels> {
+    /// The set with this name; refused where this machine lacks it.
+    pub fn named(name: &str) -> Result<Kernels> {
+        match name {
+            AMX => return Kernels::best().with_amx().ok_or_else(|| lacking("AMX", AMX)),
+            EMULATED => return Ok(Kernels::best().with_emulated_tiles()),
+            _ => {}
+        }
         let set = KernelSet::ALL.into_iter().find(|s| s.name() == name);
         Kernels::forced(set.ok_or_else(|| unknown(name))?)
     }
@@ -111,21 +162,43 @@ impl Kernels {
     pub fn vnni(self) -> bool {
         self.vnni
     }
+
+    /// What multiplies tiles, if anything does. Instructions were found on this machine, beside VNNI; what stands in for them
+    /// takes more than [`KernelSet::Scalar`].
+    pub fn tiles(self) -> Option<Tiles> {
+        self.tiles
+    }
 }
 
 impl fmt::Display for Kernels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.set, if self.vnni { " with VNNI" } else { "" })
+        let tiles = match self.tiles {
+            None => "",
+            Some(Tiles::Instructions) => " and AMX",
+            Some(Tiles::Emulated) => " and emulated AMX",
+        };
+        write!(f, "{}{}{tiles}", self.set, if self.vnni { " with VNNI" } else { "" })
     }
 }
 
 fn unknown(name: &str) -> BackendError {
-    BackendError::unsupported(format!("{VARIABLE}={name} is none of scalar, avx2, avx512"))
+    BackendError::unsupported(format!(
+        "{VARIABLE}={name} is none of scalar, avx2, avxvnni, avx512, amx"
+    ))
+}
+
+fn lacking(what: &str, name: &str) -> BackendError {
+    BackendError::unsupported(format!("this machine has no {what}, which {VARIABLE}={name} asks for"))
 }
 
 #[cfg(target_arch = "x86_64")]
 fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avxvnni() -> bool {
+    has_avx2() && is_x86_feature_detected!("avxvnni")
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -142,8 +215,23 @@ fn has_vnni() -> bool {
     is_x86_feature_detected!("avx512vnni")
 }
 
+#[cfg(target_arch = "x86_64")]
+fn has_amx() -> bool {
+    crate::product::amx::is_available()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_amx() -> bool {
+    false
+}
+
 #[cfg(not(target_arch = "x86_64"))]
 fn has_avx2() -> bool {
+    false
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avxvnni() -> bool {
     false
 }
 

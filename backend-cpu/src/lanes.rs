@@ -29,6 +29,23 @@ pub trait Lanes: Copy {
     fn total(x: Self::V) -> f32;
     /// Numbers of f16.
     fn widen(x: &[u16; WIDTH]) -> Self::V;
+    /// A number of f16 in every lane.
+    fn splat_half(x: u16) -> Self::V;
+    /// Signed bytes.
+    fn bytes(x: &[u8; WIDTH]) -> Self::V;
+    /// The lower, or the upper, four bits of bytes, less 8.
+    fn nibbles(x: &[u8; WIDTH], upper: bool) -> Self::V;
+    /// The larger number in each lane; that of `b` where one is NaN.
+    fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// The largest of all lanes.
+    fn largest(x: Self::V) -> f32;
+    /// The first half of adding up the lanes of vectors: from lane 4n on, what lanes 4n to 4n + 3 of each of the four
+    /// add up to.
+    fn fold(x: [Self::V; 4]) -> Self::V;
+    /// The other half: the sums of 16 vectors in order, from what [`Lanes::fold`] made of each four.
+    fn totals(x: [Self::V; 4]) -> Self::V;
+    /// Whether the registers hold 24 vectors of sums, instead of 4, beside what goes into them.
+    const ROOMY: bool;
 }
 
 /// [`KernelSet::Scalar`](crate::kernel_set::KernelSet).
@@ -77,127 +94,59 @@ impl Lanes for Plain {
     fn widen(x: &[u16; WIDTH]) -> Self::V {
         x.map(|x| f16::from_bits(x).to_f32_const())
     }
+
+    #[inline(always)]
+    fn splat_half(x: u16) -> Self::V {
+        [f16::from_bits(x).to_f32_const(); WIDTH]
+    }
+
+    #[inline(always)]
+    fn bytes(x: &[u8; WIDTH]) -> Self::V {
+        x.map(|x| f32::from(x as i8))
+    }
+
+    #[inline(always)]
+    fn nibbles(x: &[u8; WIDTH], upper: bool) -> Self::V {
+        x.map(|x| f32::from(if upper { x >> 4 } else { x & 15 }) - 8.0)
+    }
+
+    #[inline(always)]
+    fn max(a: Self::V, mut b: Self::V) -> Self::V {
+        for i in 0..WIDTH {
+            b[i] = if a[i] > b[i] { a[i] } else { b[i] };
+        }
+        b
+    }
+
+    #[inline(always)]
+    fn largest(x: Self::V) -> f32 {
+        x.into_iter().fold(x[0], |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn fold(x: [Self::V; 4]) -> Self::V {
+        std::array::from_fn(|lane| {
+            let (x, first) = (x[lane % 4], lane / 4 * 4);
+            (x[first] + x[first + 2]) + (x[first + 1] + x[first + 3])
+        })
+    }
+
+    #[inline(always)]
+    fn totals(x: [Self::V; 4]) -> Self::V {
+        std::array::from_fn(|lane| {
+            let (x, i) = (x[lane / 4], lane % 4);
+            (x[i] + x[i + 4]) + (x[i + 8] + x[i + 12])
+        })
+    }
+
+    const ROOMY: bool = false;
 }
 
 #[cfg(target_arch = "x86_64")]
 pub use x86::{Avx2, Avx512};
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::*;
-
-    use super::{Lanes, WIDTH};
-
-    /// [`KernelSet::Avx2`](crate::kernel_set::KernelSet). Its functions are called from its kernels alone.
-    #[derive(Clone, Copy)]
-    pub struct Avx2;
-
-    // SAFETY, of all blocks in here: kernels of a set run only where the set was detected, and arrays have 16 entries.
-
-    impl Lanes for Avx2 {
-        type V = [__m256; 2];
-
-        #[inline(always)]
-        fn fma(a: f32, b: f32, c: f32) -> f32 {
-            a.mul_add(b, c)
-        }
-
-        #[inline(always)]
-        fn splat(x: f32) -> Self::V {
-            // SAFETY: see above.
-            unsafe { [_mm256_set1_ps(x); 2] }
-        }
-
-        #[inline(always)]
-        fn load(x: &[f32; WIDTH]) -> Self::V {
-            // SAFETY: see above.
-            unsafe { [_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))] }
-        }
-
-        #[inline(always)]
-        fn store(x: Self::V) -> [f32; WIDTH] {
-            // SAFETY: two registers of 8 numbers, in memory as an array of 16.
-            unsafe { std::mem::transmute(x) }
-        }
-
-        #[inline(always)]
-        fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-            // SAFETY: see above.
-            unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
-        }
-
-        #[inline(always)]
-        fn total(x: Self::V) -> f32 {
-            // SAFETY: see above.
-            unsafe {
-                let x = _mm256_add_ps(x[0], x[1]);
-                let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
-                let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
-                _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
-            }
-        }
-
-        #[inline(always)]
-        fn widen(x: &[u16; WIDTH]) -> Self::V {
-            // SAFETY: see above.
-            unsafe {
-                [
-                    _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast())),
-                    _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().add(8).cast())),
-                ]
-            }
-        }
-    }
-
-    /// [`KernelSet::Avx512`](crate::kernel_set::KernelSet). Its functions are called from its kernels alone.
-    #[derive(Clone, Copy)]
-    pub struct Avx512;
-
-    impl Lanes for Avx512 {
-        type V = __m512;
-
-        #[inline(always)]
-        fn fma(a: f32, b: f32, c: f32) -> f32 {
-            a.mul_add(b, c)
-        }
-
-        #[inline(always)]
-        fn splat(x: f32) -> Self::V {
-            // SAFETY: see above.
-            unsafe { _mm512_set1_ps(x) }
-        }
-
-        #[inline(always)]
-        fn load(x: &[f32; WIDTH]) -> Self::V {
-            // SAFETY: see above.
-            unsafe { _mm512_loadu_ps(x.as_ptr()) }
-        }
-
-        #[inline(always)]
-        fn store(x: Self::V) -> [f32; WIDTH] {
-            // SAFETY: a register of 16 numbers, in memory as an array of 16.
-            unsafe { std::mem::transmute(x) }
-        }
-
-        #[inline(always)]
-        fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-            // SAFETY: see above.
-            unsafe { _mm512_fmadd_ps(a, b, c) }
-        }
-
-        #[inline(always)]
-        fn total(x: Self::V) -> f32 {
-            // SAFETY: see above.
-            unsafe { _mm512_reduce_add_ps(x) }
-        }
-
-        #[inline(always)]
-        fn widen(x: &[u16; WIDTH]) -> Self::V {
-            // SAFETY: see above.
-            unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())) }
-        }
-    }
-}
+mod x86;
 
 /// Defines a function that runs on the instruction set of its first argument, a
 /// [`Kernels`](crate::kernel_set::Kernels). In its body `L` is the set's [`Lanes`].
@@ -225,15 +174,33 @@ macro_rules! kernel {
                 // SAFETY: `Kernels` holds only sets that were detected on this machine.
                 #[cfg(target_arch = "x86_64")]
                 $crate::kernel_set::KernelSet::Avx512 => unsafe { avx512($($arg),*) },
-                // SAFETY: as above.
+                // SAFETY: as above; floats gain nothing from AVX-VNNI.
                 #[cfg(target_arch = "x86_64")]
-                $crate::kernel_set::KernelSet::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::kernel_set::KernelSet::Avx2 | $crate::kernel_set::KernelSet::AvxVnni => unsafe { avx2($($arg),*) },
                 _ => body::<$crate::lanes::Plain>($($arg),*),
             }
         }
     };
 }
 pub(crate) use kernel;
+
+/// Asks for the cache lines of piece `i` of `pieces` of what will be read soon.
+#[inline(always)]
+pub fn prefetch<N>(soon: &[N], i: usize, pieces: usize) {
+    const LINE: usize = 64;
+    let bytes = size_of_val(soon);
+    let start = soon.as_ptr().cast::<u8>();
+    for at in (bytes * i / pieces..bytes * (i + 1) / pieces).step_by(LINE) {
+        // SAFETY: a prefetch takes any address, and every x86-64 processor has it.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(at).cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (start, at);
+    }
+}
 
 /// The lanes of numbers of a slice, and zeros where it ends before them.
 #[inline(always)]
@@ -379,6 +346,75 @@ mod tests {
             exps(kernels, &mut x);
             assert_eq!(x[..5], [0.0, 0.0, 1.0, f32::INFINITY, f32::INFINITY]);
             assert!(x[5].is_nan());
+        });
+    }
+
+    kernel! {
+        fn unpacked(x: &[u8; 16], half: u16, out: &mut [[f32; 16]; 4]) {
+            *out = [
+                L::store(L::bytes(x)),
+                L::store(L::nibbles(x, false)),
+                L::store(L::nibbles(x, true)),
+                L::store(L::splat_half(half)),
+            ];
+        }
+    }
+
+    #[test]
+    fn codes_become_numbers() {
+        every_set(|kernels| {
+            for first in (0..=240u8).step_by(16) {
+                let x: [u8; 16] = std::array::from_fn(|i| first + i as u8);
+                let mut out = [[0.0; 16]; 4];
+                unpacked(kernels, &x, 0xc100, &mut out);
+                for (i, x) in x.into_iter().enumerate() {
+                    assert_eq!(out[0][i], f32::from(x as i8));
+                    assert_eq!(out[1][i], f32::from(x % 16) - 8.0);
+                    assert_eq!(out[2][i], f32::from(x / 16) - 8.0);
+                    assert_eq!(out[3][i], -2.5);
+                }
+            }
+        });
+    }
+
+    kernel! {
+        fn sums(x: &[[[f32; 16]; 4]; 4], out: &mut [f32; 16]) {
+            let mut folded = [L::splat(0.0); 4];
+            for (folded, [a, b, c, d]) in folded.iter_mut().zip(x) {
+                *folded = L::fold([L::load(a), L::load(b), L::load(c), L::load(d)]);
+            }
+            *out = L::store(L::totals(folded));
+        }
+    }
+
+    kernel! {
+        fn largest(x: &[[f32; 16]; 2]) -> f32 {
+            L::largest(L::max(L::load(&x[0]), L::load(&x[1])))
+        }
+    }
+
+    #[test]
+    fn sixteen_vectors_are_added_up_at_once() {
+        let value = |i: usize| ((i * 7919 % 1009) as f32 - 504.0) / 37.0;
+        let x: [[[f32; 16]; 4]; 4] =
+            std::array::from_fn(|i| std::array::from_fn(|j| std::array::from_fn(|k| value((4 * i + j) * 16 + k))));
+        every_set(|kernels| {
+            let mut out = [0.0; 16];
+            sums(kernels, &x, &mut out);
+            for (sum, x) in out.iter().zip(x.as_flattened()) {
+                assert!((sum - x.iter().sum::<f32>()).abs() < 1e-4);
+            }
+        });
+    }
+
+    #[test]
+    fn the_largest_lane_is_found_wherever_it_is() {
+        every_set(|kernels| {
+            for i in 0..32 {
+                let mut x = [[-2.0; 16]; 2];
+                x[i / 16][i % 16] = -1.0;
+                assert_eq!(largest(kernels, &x), -1.0);
+            }
         });
     }
 

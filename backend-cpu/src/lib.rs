@@ -6,6 +6,7 @@
 
 pub mod counters;
 pub mod device;
+mod features;
 pub mod kernel_set;
 mod lanes;
 mod measure;

@@ -1,9 +1,11 @@
-//! What this machine can do at most: plain reading, and dot products of bytes in registers.
+//! What this machine can do at most: plain reading, and the products of many columns' kernels in registers.
 
 use std::{hint::black_box, time::Instant};
 
 use backend_api::{BackendError, Result, measure::Measures};
 
+#[cfg(target_arch = "x86_64")]
+use crate::{kernel_set::Tiles, product::amx};
 use crate::{
     kernel_set::{KernelSet, Kernels},
     pool::Pool,
@@ -74,10 +76,14 @@ fn sum(bytes: &[u8]) -> u64 {
 
 /// Multiplications of a round of [`dots`].
 fn multiplications(kernels: Kernels) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if kernels.tiles() == Some(Tiles::Instructions) {
+        return amx::PEAK_ROUND;
+    }
     CHAINS
         * match kernels.set() {
             KernelSet::Avx512 => 64,
-            KernelSet::Avx2 => 32,
+            KernelSet::Avx2 | KernelSet::AvxVnni => 32,
             KernelSet::Scalar => 16,
         }
 }
@@ -86,9 +92,14 @@ fn multiplications(kernels: Kernels) -> usize {
 fn dots(kernels: Kernels) -> i32 {
     // SAFETY: the kernels were found on this machine, with the operating system's leave.
     unsafe {
+        if kernels.tiles() == Some(Tiles::Instructions) {
+            amx::peak(ROUNDS);
+            return 0;
+        }
         match (kernels.set(), kernels.vnni()) {
             (KernelSet::Avx512, true) => x86::vnni(),
             (KernelSet::Avx512, false) => x86::avx512(),
+            (KernelSet::AvxVnni, _) => x86::avxvnni(),
             (KernelSet::Avx2, _) => x86::avx2(),
             (KernelSet::Scalar, _) => plain(),
         }
@@ -142,6 +153,17 @@ mod x86 {
             }
         }
         sums.iter().fold(0, |all, &sum| all ^ _mm512_reduce_add_epi32(sum))
+    }
+
+    #[target_feature(enable = "avx2,avxvnni")]
+    pub fn avxvnni() -> i32 {
+        let (a, b) = black_box((_mm256_set1_epi8(3), _mm256_set1_epi8(5)));
+        let mut sums = [_mm256_setzero_si256(); CHAINS];
+        for _ in 0..ROUNDS {
+            sums.iter_mut()
+                .for_each(|sum| *sum = _mm256_dpbusd_avx_epi32(*sum, a, b));
+        }
+        sums.iter().fold(0, |all, &sum| all ^ _mm256_extract_epi32::<0>(sum))
     }
 
     #[target_feature(enable = "avx2")]

@@ -1,13 +1,14 @@
 //! The device's own threads.
 //!
-//! A job is a number of parts, which the caller and the workers claim one by one. Workers join a job while it is open
-//! and leave it when no part is left; the caller closes the job and waits for those that joined, so a worker that
-//! still sleeps costs nothing. All of it is one word, [`Shared::state`]: the number of the job (high half), whether it
+//! A job is a number of parts. Each thread has a share of them, neighbours, which it claims one by one, so that what it reads
+//! lies side by side; whoever is done goes on with what others have left. Workers join a job while it is open and leave it when
+//! no part is left; the caller closes the job and waits for those that joined, so a worker that still sleeps costs nothing. All of it is one word, [`Shared::state`]: the number of the job (high half), whether it
 //! is open, and how many workers are inside.
 
 use std::{
     any::Any,
     cell::UnsafeCell,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -40,10 +41,15 @@ struct Job {
     parts: usize,
 }
 
+/// A counter that shares its cache line with nothing.
+#[repr(align(128))]
+struct Share(AtomicUsize);
+
 struct Shared {
     state: AtomicU64,
     job: UnsafeCell<Job>,
-    next: AtomicUsize,
+    /// The next part of each thread's share, the caller's first.
+    next: Box<[Share]>,
     stop: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     sleepers: AtomicUsize,
@@ -84,7 +90,7 @@ impl Pool {
             )));
         }
         let mut pool = Pool {
-            shared: Arc::new(Shared::new()),
+            shared: Arc::new(Shared::new(threads)),
             workers: Vec::with_capacity(threads - 1),
             caller: Mutex::new(()),
         };
@@ -93,7 +99,7 @@ impl Pool {
             let worker = thread::Builder::new()
                 .name(format!("graft-cpu-{i}"))
                 .stack_size(STACK)
-                .spawn(move || shared.serve())
+                .spawn(move || shared.serve(i))
                 .map_err(|e| BackendError::failed(format!("thread {i} of {threads} cannot be started: {e}")))?;
             pool.workers.push(worker);
         }
@@ -114,7 +120,7 @@ impl Pool {
         }
         let turn = lock(&self.caller);
         self.shared.open(parts, work);
-        self.shared.take_parts(work, parts);
+        self.shared.take_parts(0, work, parts);
         self.shared.close();
         let panic = lock(&self.shared.panic).take();
         drop(turn);
@@ -137,14 +143,14 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    fn new() -> Shared {
+    fn new(threads: usize) -> Shared {
         Shared {
             state: AtomicU64::new(0),
             job: UnsafeCell::new(Job {
                 work: &|_| {},
                 parts: 0,
             }),
-            next: AtomicUsize::new(0),
+            next: (0..threads).map(|_| Share(AtomicUsize::new(0))).collect(),
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
             sleepers: AtomicUsize::new(0),
@@ -160,7 +166,9 @@ impl Shared {
         let work = unsafe { std::mem::transmute::<*const Part<'_>, *const Part<'static>>(work) };
         // SAFETY: the job is closed and nobody is inside, so nobody else touches it.
         unsafe { *self.job.get() = Job { work, parts } };
-        self.next.store(0, Relaxed);
+        for (i, next) in self.next.iter().enumerate() {
+            next.0.store(self.share(i, parts).start, Relaxed);
+        }
         let closed = self.state.load(Relaxed);
         // Sequentially consistent with the sleepers' count: either the worker's last look sees the job, or this load
         // sees the worker.
@@ -181,25 +189,36 @@ impl Shared {
         }
     }
 
-    /// Works on parts until none is left. A panic is kept for the caller, and the parts not yet begun are dropped.
-    fn take_parts(&self, work: &Part<'_>, parts: usize) {
+    /// The parts of thread `i`.
+    fn share(&self, i: usize, parts: usize) -> Range<usize> {
+        let threads = self.next.len();
+        parts * i / threads..parts * (i + 1) / threads
+    }
+
+    /// Works on parts, thread `own`'s first, until none is left. A panic is kept for the caller, and the parts not yet begun
+    /// are dropped.
+    fn take_parts(&self, own: usize, work: &Part<'_>, parts: usize) {
+        let threads = self.next.len();
         let done = catch_unwind(AssertUnwindSafe(|| {
-            loop {
-                let part = self.next.fetch_add(1, Relaxed);
-                if part >= parts {
-                    return;
+            for i in (own..threads).chain(0..own) {
+                let end = self.share(i, parts).end;
+                loop {
+                    let part = self.next[i].0.fetch_add(1, Relaxed);
+                    if part >= end {
+                        break;
+                    }
+                    work(part);
                 }
-                work(part);
             }
         }));
         if let Err(payload) = done {
-            self.next.store(parts, Relaxed);
+            self.next.iter().for_each(|next| next.0.store(parts, Relaxed));
             lock(&self.panic).get_or_insert(payload);
         }
     }
 
-    /// A worker's life.
-    fn serve(&self) {
+    /// The life of the worker that is thread `own`.
+    fn serve(&self, own: usize) {
         let mut last = 0;
         while let Some(seen) = self.wait_for_job(last) {
             if self
@@ -212,7 +231,7 @@ impl Shared {
             last = seen >> 32;
             // SAFETY: entered while the job was open, so the caller waits in `close` until this worker has left.
             let (work, parts) = unsafe { (&*(*self.job.get()).work, (*self.job.get()).parts) };
-            self.take_parts(work, parts);
+            self.take_parts(own, work, parts);
             self.state.fetch_sub(1, Release);
         }
     }

@@ -148,12 +148,16 @@ impl View {
         self.slice(i)
     }
 
-    /// The values of `count` rows of f32 from row `i` on along dimension 1, and how many lie from one to the next.
-    pub fn rows_from(&self, i: [usize; 3], count: usize) -> (&[f32], usize) {
-        let step = self.strides[1] / 4;
+    /// The elements (or, as u8, the bytes) of `count` rows from row `i` on along dimension 1, and how many lie from one row
+    /// to the next.
+    pub fn rows_from<N: Plain>(&self, i: [usize; 3], count: usize) -> (&[N], usize) {
+        let size = size_of::<N>();
+        assert!(size == 1 || size == self.ty.block_bytes() && self.strides[1].is_multiple_of(size));
         let last = [i[0] + count.max(1) - 1, i[1], i[2]];
-        assert!(self.ty == Type::F32 && self.row_ptr(last) >= self.row_ptr(i));
-        let values = step * count.saturating_sub(1) + self.dims[0];
+        assert!(self.row_ptr(last) >= self.row_ptr(i));
+        let row = self.dims[0].div_ceil(self.ty.block_values()) * self.ty.block_bytes() / size;
+        let step = self.strides[1] / size;
+        let values = step * count.saturating_sub(1) + row;
         // SAFETY: from the first row's start to the last one's end; both lie inside the binding, dense and aligned, and
         // the module's rules keep them unwritten meanwhile.
         (
@@ -221,3 +225,5 @@ pub trait Plain: Copy {}
 impl Plain for f32 {}
 impl Plain for i32 {}
 impl Plain for u16 {}
+impl Plain for u8 {}
+impl<const N: usize> Plain for [u8; N] {}

@@ -16,8 +16,18 @@ use backend_cpu::{
 
 use common::SERVICES;
 
+/// A number beyond those of [`KernelSet::ALL`]: the best set, with tiles in plain Rust.
+const EMULATED: usize = 100;
+
 /// The backend with a certain set of kernels: number `SET` of [`KernelSet::ALL`].
 struct Forced<const SET: usize>;
+
+fn kernels(set: usize) -> Result<Kernels> {
+    match KernelSet::ALL.get(set) {
+        Some(&set) => Kernels::forced(set),
+        None => Ok(Kernels::best().with_emulated_tiles()),
+    }
+}
 
 impl<const SET: usize> Backend for Forced<SET> {
     const NAME: &'static str = "cpu";
@@ -32,8 +42,11 @@ impl<const SET: usize> Backend for Forced<SET> {
     }
 
     fn open(services: HostServices, _device: u32, options: &OpenOptions) -> Result<Box<dyn Device>> {
-        let kernels = Kernels::forced(KernelSet::ALL[SET])?;
-        Ok(Box::new(CpuDevice::new(services, kernels, options.threads as usize)?))
+        Ok(Box::new(CpuDevice::new(
+            services,
+            kernels(SET)?,
+            options.threads as usize,
+        )?))
     }
 
     fn supports(device: &DeviceInfo, graph: &Graph<'_>, node: &Node) -> Result<()> {
@@ -50,9 +63,8 @@ impl<const SET: usize> Backend for Forced<SET> {
 }
 
 fn conforms<const SET: usize>() {
-    if !KernelSet::ALL[SET].is_available() {
-        eprintln!("skipped: this machine has no {}", KernelSet::ALL[SET]);
-        return;
+    if let Err(error) = kernels(SET) {
+        return eprintln!("skipped: {error}");
     }
     let mut options = Options::default();
     options.open.threads = 2;
@@ -89,6 +101,16 @@ fn avx2_kernels_conform() {
 }
 
 #[test]
-fn avx512_kernels_conform() {
+fn avxvnni_kernels_conform() {
     conforms::<2>();
+}
+
+#[test]
+fn avx512_kernels_conform() {
+    conforms::<3>();
+}
+
+#[test]
+fn tiles_conform() {
+    conforms::<EMULATED>();
 }

@@ -9,6 +9,9 @@ use clap_complete::Shell;
 use crate::{
     commands::bench::{Format, List},
     dialect::Think,
+    generation::MOST_AHEAD,
+    loading,
+    model::{LoadedModel, ModelError},
     placement::{ContextWish, DeviceList, Wishes, size},
     sampling::{Sampler, SamplingError, SamplingOptions},
     setup::{DEFAULT_BATCH, Request},
@@ -126,6 +129,9 @@ pub struct EngineArgs {
     /// Threads on the CPU [default: as many as this process may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Devices", allow_negative_numbers = true)]
     pub threads: Option<u32>,
+    /// Instruction set of the CPU's kernels, to hold them to less than the best; `host backends` lists what is there
+    #[arg(long, value_name = "SET", help_heading = "Devices")]
+    pub cpu_features: Option<String>,
     /// Tokens of context, or max: all that there is room for [default: 4096, or what the model was trained for if that is less]
     #[arg(long, value_name = "N", value_parser = context, help_heading = "Memory", allow_negative_numbers = true)]
     pub ctx_size: Option<ContextWish>,
@@ -138,6 +144,9 @@ pub struct EngineArgs {
     /// Type of keys and values in the cache: f32, f16, q8_0 or q4_0
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = cache_type, help_heading = "Memory")]
     pub kv_type: Type,
+    /// Keep the model's file in memory, whatever else needs memory
+    #[arg(long, help_heading = "Memory")]
+    pub lock: bool,
 }
 
 /// Positions are exact as f32 up to here.
@@ -174,12 +183,22 @@ fn cache_type(text: &str) -> Result<Type, String> {
 }
 
 impl EngineArgs {
+    /// Opens the model that is to be run.
+    pub fn open(&self, model: Option<&str>) -> Result<LoadedModel, ModelError> {
+        let model = LoadedModel::open(model)?;
+        if self.lock {
+            loading::lock(&model.file);
+        }
+        Ok(model)
+    }
+
     /// The request, for steps with up to `rows` wanted columns.
     pub fn request(&self, rows: u32) -> Request {
         Request {
             plugins: self.plugins.clone(),
             backend: (self.backend != "auto").then(|| self.backend.clone()),
             fallback: !self.no_fallback,
+            features: self.cpu_features.clone(),
             devices: self.devices.clone().unwrap_or_default(),
             threads: self.threads.unwrap_or(0),
             wishes: Wishes {
@@ -193,6 +212,7 @@ impl EngineArgs {
             },
             sequences: self.parallel,
             rows,
+            ahead: 0,
             cache_type: self.kv_type,
         }
     }
@@ -301,6 +321,13 @@ pub enum Form {
     Json,
 }
 
+/// Ways to guess tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)] // the help would become long
+pub enum Draft {
+    Ngram,
+}
+
 /// `host run`.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
@@ -363,6 +390,13 @@ pub struct RunArgs {
     /// Print the answer, thoughts, tokens and figures as JSON, when it is complete
     #[arg(long)]
     pub json: bool,
+    /// Guess tokens that come next and evaluate them together, which is faster where text repeats itself; the answer stays
+    /// the same. ngram: from what followed the last words before
+    #[arg(long, value_name = "HOW", value_enum, help_heading = "Speed")]
+    pub draft: Option<Draft>,
+    /// Tokens to guess at most, up to 7; fewer are guessed where guesses turn out wrong
+    #[arg(long, value_name = "N", default_value_t = MOST_AHEAD as u32, value_parser = clap::value_parser!(u32).range(1..=MOST_AHEAD as i64), requires = "draft", help_heading = "Speed", allow_negative_numbers = true)]
+    pub draft_max: u32,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub sampling: SamplingArgs,
@@ -448,6 +482,9 @@ pub struct BenchArgs {
     /// Fail rather than run anything on another backend
     #[arg(long)]
     pub no_fallback: bool,
+    /// Instruction set of the CPU's kernels, to hold them to less than the best; `host backends` lists what is there
+    #[arg(long, value_name = "SET")]
+    pub cpu_features: Option<String>,
 }
 
 impl BenchArgs {
@@ -536,6 +573,9 @@ pub struct CheckArgs {
     /// Device to test
     #[arg(long, value_name = "INDEX", default_value_t = 0, allow_negative_numbers = true)]
     pub device: u32,
+    /// Instruction set of the CPU's kernels, to hold them to less than the best; `host backends` lists what is there
+    #[arg(long, value_name = "SET")]
+    pub cpu_features: Option<String>,
     /// Test these operations only, separated by commas
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub operations: Vec<String>,

@@ -14,7 +14,7 @@ use serde_json::{Value as Json, json};
 
 use crate::{
     dialect::Think,
-    generation::{Answer, Finish, Generation, Guide, Session, respelled},
+    generation::{Answer, Drafted, Finish, Generation, Guide, Session, respelled},
     model::LoadedModel,
     reply::{Format, Reader, Reply, Sink},
     sampling::{Sampler, SamplingOptions},
@@ -46,6 +46,8 @@ pub struct Options {
     pub limit: Option<usize>,
     /// Whether tokens that end an answer do not.
     pub ignore_end: bool,
+    /// The most tokens to guess at once; none where the engine was not set up for guesses.
+    pub draft: Option<usize>,
 }
 
 /// A turn: what was said to the model and what it replied.
@@ -63,6 +65,8 @@ pub struct Turn {
     pub left_out: usize,
     /// How many times the context was full and shifted while the answer was made.
     pub shifts: usize,
+    /// How guesses fared, where tokens may be guessed.
+    pub draft: Option<Drafted>,
 }
 
 impl Turn {
@@ -182,6 +186,7 @@ impl<'m> Conversation<'m> {
     fn answer(&mut self, sink: &mut Sink<'_>) -> anyhow::Result<Turn> {
         let Asked { tokens, left_out } = self.prompt()?;
         let shifts = self.session.shifts();
+        self.session.draft(0, self.options.draft.unwrap_or(0));
         let longest = LONGEST_IN_CONTEXTS * self.session.context() as usize;
         let format = if self.options.raw {
             Format::Plain
@@ -206,6 +211,7 @@ impl<'m> Conversation<'m> {
         let complete = self.options.format.as_ref().map(|form| form.accepts(&reply.content));
         Ok(Turn {
             prompt_tokens: tokens.len(),
+            draft: self.options.draft.map(|_| answer.drafted),
             answer,
             reply,
             complete,

@@ -8,6 +8,7 @@ pub mod dialect;
 pub mod environment;
 pub mod execution;
 pub mod generation;
+pub mod loading;
 pub mod log;
 pub mod model;
 pub mod placement;

@@ -15,6 +15,7 @@ use models::{
 
 use crate::{
     dialect::Dialect,
+    loading,
     structured::{FormatError, Formats},
 };
 
@@ -91,13 +92,16 @@ pub struct LoadedModel {
 }
 
 impl LoadedModel {
-    /// Opens and checks everything but the weights' values.
+    /// Opens and checks everything but the weights' values, which are brought into memory meanwhile.
     pub fn open(model: Option<&str>) -> Result<LoadedModel, ModelError> {
-        LoadedModel::of(open_file(model)?)
+        let file = Arc::new(open_file(model)?);
+        loading::prefetch(&file);
+        LoadedModel::of(file)
     }
 
     /// Checks everything of an open file but the weights' values.
-    pub fn of(file: Gguf) -> Result<LoadedModel, ModelError> {
+    pub fn of(file: impl Into<Arc<Gguf>>) -> Result<LoadedModel, ModelError> {
+        let file = file.into();
         let model = Model::load(&file)?;
         let unread = model.unread(&file);
         if let Some(first) = unread.first() {
@@ -119,7 +123,7 @@ impl LoadedModel {
         let template = ChatTemplate::from_gguf(&file)?;
         let dialect = Dialect::of(&tokenizer, template.as_ref());
         Ok(LoadedModel {
-            file: Arc::new(file),
+            file,
             model,
             tokenizer,
             template,

@@ -13,7 +13,7 @@ use crate::{
     log,
     model::LoadedModel,
     placement::{self, ContextWish, DeviceList, Ground, PlaceError, Placement, Wishes},
-    plugins::{Plugin, Prober, Search, choose, discover, open_first},
+    plugins::{Plugin, Prober, Search, choose, discover, features, open_first},
     progress::Meter,
 };
 
@@ -36,6 +36,8 @@ pub struct Request {
     pub backend: Option<String>,
     /// Whether anything else may run than what was chosen.
     pub fallback: bool,
+    /// The instruction set to hold backends to.
+    pub features: Option<String>,
     /// The devices.
     pub devices: DeviceList,
     /// Threads on the CPU; 0 lets the backend choose.
@@ -46,6 +48,8 @@ pub struct Request {
     pub sequences: u32,
     /// Wanted columns of a step.
     pub rows: u32,
+    /// Tokens of a step that are guesses; their columns are wanted, too.
+    pub ahead: u32,
     /// The type of keys and values in the cache.
     pub cache_type: Type,
 }
@@ -106,6 +110,9 @@ impl<'a> Setup<'a> {
     /// Opens the first backend that can run the model.
     pub fn start(&self, meter: &Meter) -> anyhow::Result<Running> {
         let attempts = choose(&self.plugins, self.backend()?, self.request.fallback)?;
+        if let Some(wanted) = &self.request.features {
+            features::select(&attempts, wanted)?;
+        }
         let (plugin, outcome) = open_first(&attempts, |plugin| self.open(plugin, meter))?;
         let (mut engine, placement) = outcome?;
         tell(&engine, &placement, self);
@@ -154,7 +161,8 @@ impl<'a> Setup<'a> {
         let usual = Settings {
             context: 0,
             batch: 0,
-            rows: request.rows,
+            rows: request.rows.max(1 + request.ahead),
+            ahead: request.ahead,
             sequences: request.sequences,
             page_tokens: PAGE_TOKENS,
             cache_types: [keys, values],

@@ -13,6 +13,7 @@ use crate::{
         Engine,
         plan::{DevicePlan, Purposes},
     },
+    generation::Drafted,
     setup::Layers,
 };
 
@@ -59,6 +60,10 @@ pub fn turn(to: &mut dyn Write, turn: &Turn) -> io::Result<()> {
         answer.tokens.len(),
         rate(answer.tokens.len(), answer.decode)
     )?;
+    if let Some(Drafted { drafted, accepted }) = turn.draft {
+        let percent = 100 * accepted / drafted.max(1);
+        writeln!(to, "draft    {drafted:>10} tokens  {accepted} accepted ({percent} %)")?;
+    }
     if turn.left_out > 0 {
         writeln!(to, "oldest {} left out", counted(turn.left_out, "message"))?;
     }

@@ -49,6 +49,7 @@ fn a_120b_model(bencher: divan::Bencher<'_, '_>, cards: usize) {
     let usual = Settings {
         context: 0,
         batch: 0,
+        ahead: 0,
         rows: 1,
         sequences: 1,
         page_tokens: 64,

@@ -3,6 +3,7 @@
 //! Texts are kept in `snapshots/`; `INSTA_UPDATE=always cargo test -p tests --test cli` writes them anew.
 
 mod bench;
+mod features;
 mod structured;
 mod thinking;
 mod words;

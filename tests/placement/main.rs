@@ -54,6 +54,7 @@ fn usual(sequences: u32) -> Settings {
     Settings {
         context: 0,
         batch: 0,
+        ahead: 0,
         rows: sequences,
         sequences,
         page_tokens: 16,

@@ -33,13 +33,14 @@ fn cargo_build(arguments: &[&str], target_dir: &Path) {
     assert!(status.success(), "cargo build {arguments:?} failed");
 }
 
-/// The binary `host`, built once a process together with the CPU backend, which then lies beside it.
+/// The binary `host`, built once a process together with Graft's own backends, which then lie beside it.
 pub fn host() -> PathBuf {
     static HOST: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
         let profile = profile_dir();
         let target = profile.parent().expect("a target folder");
-        cargo_build(&["--package", "host", "--package", "backend-cpu"], target);
+        let packages = ["host", "backend-cpu", "backend-cuda37"];
+        cargo_build(&packages.map(|package| ["--package", package]).concat(), target);
         profile.join("host")
     };
     HOST.get_or_init(build).clone()

@@ -8,4 +8,4 @@ mod serving;
 pub use build::{build, host, installed};
 pub use command::{KERNELS, command, cpu_backend, json, kernel_sets, output};
 pub use fixture::{Fixture, Logits, tokens};
-pub use serving::{Serving, extend, settings, step};
+pub use serving::{Serving, extend, settings, step, targets};

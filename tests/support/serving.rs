@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use backend_api::types::Type;
+use backend_api::{contract::DeviceInfo, types::Type};
 use host::{
     execution::{
         Engine, Plan,
@@ -17,7 +17,7 @@ use host::{
 
 use crate::{Fixture, cpu_backend, host};
 
-/// A model and the CPU backend's device.
+/// A model and the device that serves it.
 pub struct Serving {
     /// The model.
     pub model: LoadedModel,
@@ -33,9 +33,14 @@ impl Serving {
 
     /// A model file on the CPU backend.
     pub fn file(path: &str) -> Serving {
+        Serving::on(path, cpu_backend())
+    }
+
+    /// A model file on the first device of the backend in `library`.
+    pub fn on(path: &str, library: PathBuf) -> Serving {
         Serving {
             model: LoadedModel::open(Some(path)).unwrap_or_else(|error| panic!("{error}")),
-            target: cpu_target(cpu_backend()),
+            target: targets(library).remove(0),
         }
     }
 
@@ -65,19 +70,21 @@ impl Serving {
     }
 }
 
-fn cpu_target(library: PathBuf) -> Target {
+/// The devices of the backend in `library`.
+pub fn targets(library: PathBuf) -> Vec<Target> {
     let prober = Prober {
         executable: host(),
         ..Prober::new().expect("the test's own path")
     };
     let plugin = examine(library, &Prober { seen: None, ..prober });
     let module = plugin.module.unwrap_or_else(|| panic!("{:?}", plugin.obstacle()));
-    Target {
+    let target = |info: &DeviceInfo| Target {
         backend: plugin.label(),
         module,
-        info: plugin.devices[0].clone(),
+        info: info.clone(),
         logical: None,
-    }
+    };
+    plugin.devices.iter().map(target).collect()
 }
 
 /// Settings of one sequence in pages of 16 tokens with an f32 cache, all columns wanted; tests change what matters.
@@ -86,6 +93,7 @@ pub fn settings(context: u32, batch: u32) -> Settings {
         context,
         batch,
         rows: batch,
+        ahead: 0,
         sequences: 1,
         page_tokens: 16,
         cache_types: [Type::F32; 2],

@@ -11,12 +11,9 @@ pub(super) use {
     small::{IQ4_NL, MXFP4, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0},
 };
 
-use super::{
-    kernel::CHUNK,
-    lanes::{Lanes, Rows, at},
-};
+use super::lanes::{Four, Lanes, Rows};
 
-/// How codes are multiplied.
+/// What codes are.
 pub(super) trait Coding {
     /// Whether values have a minimum.
     const MINIMA: bool;
@@ -24,26 +21,62 @@ pub(super) trait Coding {
     /// What is taken off unsigned codes; none where codes are signed as they are.
     const OFFSET: Option<u8>;
 
-    /// Codes as [`Coding::dot`] takes them.
+    /// What is taken off codes as [`Coding::dots`] takes them: signed ones that must not stay so have 128 added.
+    #[inline(always)]
+    fn offset<L: Lanes>() -> u8 {
+        match Self::OFFSET {
+            Some(offset) => offset,
+            None if L::WHOLE_BYTES => 128,
+            None => 0,
+        }
+    }
+
+    /// Codes as [`Coding::dots`] takes them.
     ///
     /// # Safety
     /// As [`Lanes`]. So for the others.
-    unsafe fn ready<L: Lanes>(codes: L::Bytes) -> L::Bytes;
+    #[inline(always)]
+    unsafe fn ready<L: Lanes>(codes: L::Bytes) -> L::Bytes {
+        match Self::OFFSET {
+            // SAFETY: the caller's promise.
+            None if L::WHOLE_BYTES => unsafe { L::sub(codes, 128) },
+            _ => codes,
+        }
+    }
 
-    /// Sums over 4 neighbours of ready codes times activations.
+    /// Adds sums over 4 neighbours of ready codes times activations.
     ///
     /// # Safety
     /// As [`Lanes`].
-    unsafe fn dot<L: Lanes>(codes: L::Bytes, x: L::Bytes) -> L::Floats;
+    #[inline(always)]
+    unsafe fn dots<L: Lanes>(sums: L::Ints, codes: L::Bytes, x: L::Bytes) -> L::Ints {
+        // SAFETY: the caller's promise.
+        unsafe { L::add_dots(sums, codes, x, Self::OFFSET.is_none() && !L::WHOLE_BYTES) }
+    }
 
     /// Sums of two products of codes, as they are, and activations.
     ///
     /// # Safety
     /// As [`Lanes`].
-    unsafe fn pairs<L: Lanes>(codes: L::Bytes, x: L::Bytes) -> L::Shorts;
+    #[inline(always)]
+    unsafe fn pairs<L: Lanes>(codes: L::Bytes, x: L::Bytes) -> L::Shorts {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match Self::OFFSET {
+                None => L::pairs_signed(codes, x),
+                Some(_) => L::pairs_unsigned(codes, x),
+            }
+        }
+    }
 
-    /// A code's value.
-    fn value(code: u8) -> f32;
+    /// A code's value, but for the minimum.
+    #[inline(always)]
+    fn value(code: u8) -> f32 {
+        match Self::OFFSET {
+            None => f32::from(code as i8),
+            Some(offset) => f32::from(code) - f32::from(offset),
+        }
+    }
 }
 
 /// Codes from −128 to 127; no minima.
@@ -52,28 +85,6 @@ pub(super) struct Signed;
 impl Coding for Signed {
     const MINIMA: bool = false;
     const OFFSET: Option<u8> = None;
-
-    #[inline(always)]
-    unsafe fn ready<L: Lanes>(codes: L::Bytes) -> L::Bytes {
-        codes
-    }
-
-    #[inline(always)]
-    unsafe fn pairs<L: Lanes>(codes: L::Bytes, x: L::Bytes) -> L::Shorts {
-        // SAFETY: the caller's promise.
-        unsafe { L::pairs_signed(codes, x) }
-    }
-
-    #[inline(always)]
-    unsafe fn dot<L: Lanes>(codes: L::Bytes, x: L::Bytes) -> L::Floats {
-        // SAFETY: the caller's promise.
-        unsafe { L::dot_signed(codes, x) }
-    }
-
-    #[inline(always)]
-    fn value(code: u8) -> f32 {
-        f32::from(code as i8)
-    }
 }
 
 /// Codes from 0 to 127, of which `OFFSET` is taken off; no minima.
@@ -82,29 +93,6 @@ pub(super) struct Shifted<const OFFSET: u8>;
 impl<const OFFSET: u8> Coding for Shifted<OFFSET> {
     const MINIMA: bool = false;
     const OFFSET: Option<u8> = Some(OFFSET);
-
-    #[inline(always)]
-    unsafe fn ready<L: Lanes>(codes: L::Bytes) -> L::Bytes {
-        // SAFETY: the caller's promise.
-        unsafe { L::sub(codes, OFFSET) }
-    }
-
-    #[inline(always)]
-    unsafe fn dot<L: Lanes>(codes: L::Bytes, x: L::Bytes) -> L::Floats {
-        // SAFETY: the caller's promise.
-        unsafe { L::dot_signed(codes, x) }
-    }
-
-    #[inline(always)]
-    unsafe fn pairs<L: Lanes>(codes: L::Bytes, x: L::Bytes) -> L::Shorts {
-        // SAFETY: the caller's promise.
-        unsafe { L::pairs_unsigned(codes, x) }
-    }
-
-    #[inline(always)]
-    fn value(code: u8) -> f32 {
-        f32::from(code) - f32::from(OFFSET)
-    }
 }
 
 /// Codes from 0 to 127, and minima.
@@ -113,28 +101,6 @@ pub(super) struct Unsigned;
 impl Coding for Unsigned {
     const MINIMA: bool = true;
     const OFFSET: Option<u8> = Some(0);
-
-    #[inline(always)]
-    unsafe fn ready<L: Lanes>(codes: L::Bytes) -> L::Bytes {
-        codes
-    }
-
-    #[inline(always)]
-    unsafe fn pairs<L: Lanes>(codes: L::Bytes, x: L::Bytes) -> L::Shorts {
-        // SAFETY: the caller's promise.
-        unsafe { L::pairs_unsigned(codes, x) }
-    }
-
-    #[inline(always)]
-    unsafe fn dot<L: Lanes>(codes: L::Bytes, x: L::Bytes) -> L::Floats {
-        // SAFETY: the caller's promise.
-        unsafe { L::dot_unsigned(codes, x) }
-    }
-
-    #[inline(always)]
-    fn value(code: u8) -> f32 {
-        f32::from(code)
-    }
 }
 
 /// The scales and minima of a block: one, one for every 32 values (8), or for every 16 (16).
@@ -201,6 +167,23 @@ pub(super) trait Blocks {
 
     /// The scales of a block.
     unsafe fn head<L: Lanes>(block: *const u8) -> Self::Head;
+    /// The bits of a block's scale and minimum, where these are its only ones.
+    unsafe fn bits(_block: *const u8) -> [u16; 2] {
+        [0; 2]
+    }
+    /// The bits of scales as [`Blocks::of_bits`] takes them.
+    fn scale_bits(_bits: &mut [u16; 32]) {}
+    /// Scales and minima of such bits, 16 of each.
+    unsafe fn of_bits<L: Lanes>(_scales: *const u8, _minima: *const u8) -> [L::Floats; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { [L::zero(); 2] }
+    }
+    /// The offset of a block's 16 bytes of nibbles, the low ones first, where these alone make its codes.
+    const NIBBLES: Option<usize> = None;
+    /// The codes of nibbles.
+    unsafe fn of_nibbles<L: Lanes>(nibbles: L::Bytes) -> L::Bytes {
+        nibbles
+    }
     /// The codes of values 32·sub to 32·sub + 31 of a block of each row.
     unsafe fn codes<L: Lanes>(blocks: Rows, sub: usize) -> L::Bytes;
 }
@@ -221,10 +204,6 @@ pub(super) trait Whole: Copy {
     fn scales(&self) -> [i8; 16];
     /// The minima, and beyond them zeros.
     fn minima(&self) -> [i8; 16];
-    /// What the scales are times.
-    fn d(&self) -> f32;
-    /// What the minima are times.
-    fn dmin(&self) -> f32;
 }
 
 impl<const N: usize> Integers<N> {
@@ -246,16 +225,6 @@ impl<const N: usize> Whole for Integers<N> {
     #[inline(always)]
     fn minima(&self) -> [i8; 16] {
         padded(self.min)
-    }
-
-    #[inline(always)]
-    fn d(&self) -> f32 {
-        self.d
-    }
-
-    #[inline(always)]
-    fn dmin(&self) -> f32 {
-        self.dmin
     }
 }
 
@@ -287,6 +256,12 @@ pub(super) trait Supers: Blocks {
     /// As [`Blocks`].
     unsafe fn integers<L: Lanes>(block: *const u8) -> Self::Whole;
 
+    /// What the scales of a block of each row are times, and what the minima are.
+    ///
+    /// # Safety
+    /// As [`Blocks`].
+    unsafe fn factors<L: Lanes>(blocks: Rows) -> [L::Floats; 2];
+
     /// The scales of a block of each row, and the minima, beyond which are zeros.
     ///
     /// # Safety
@@ -304,69 +279,28 @@ pub(super) trait Supers: Blocks {
     }
 }
 
-/// 32 values of two rows, ready to be multiplied.
-pub(super) struct Piece<L: Lanes> {
-    /// The codes.
-    pub codes: L::Bytes,
-    /// Each partial sum's scale.
-    pub scale: L::Floats,
-    /// The minima as [`Lanes::alternate`] orders them.
-    pub min: L::Floats,
-}
-
-impl<L: Lanes> Clone for Piece<L> {
-    #[inline(always)]
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<L: Lanes> Copy for Piece<L> {}
-
-impl<L: Lanes> Piece<L> {
-    /// Unpacks values 32·sub to 32·sub + 31 of a block of each row.
+/// A block type of 32 values, four blocks at a time.
+pub(super) trait Small: Blocks {
+    /// The first 16 codes of four blocks of a row, and their last 16.
     ///
     /// # Safety
-    /// As [`Blocks`]; the heads are those of the blocks.
-    #[inline(always)]
-    pub unsafe fn unpack<W: Blocks>(blocks: Rows, heads: &[W::Head; 2], sub: usize) -> Piece<L> {
-        let [a, b] = [heads[0].scale(sub), heads[1].scale(sub)];
-        let [c, d] = [heads[0].min(sub), heads[1].min(sub)];
-        // SAFETY: the caller's promise.
-        unsafe {
-            Piece {
-                codes: W::Codes::ready::<L>(W::codes::<L>(blocks, sub)),
-                scale: if W::Head::HALVES {
-                    L::quarters(a, b)
-                } else {
-                    L::pair(a[0], b[0])
-                },
-                min: match (W::Codes::MINIMA, W::Head::HALVES) {
-                    (false, _) => L::zero(),
-                    (true, false) => L::pair(c[0], d[0]),
-                    (true, true) => L::alternate(c, d),
-                },
-            }
-        }
-    }
-}
+    /// As [`Blocks`]. So for the others.
+    unsafe fn codes_of_four<L: Lanes>(four: Four) -> [L::Bytes; 2];
 
-/// Unpacks up to [`CHUNK`] / 32 pieces of two rows from value `first`, a multiple of [`CHUNK`].
-///
-/// # Safety
-/// As [`Blocks`]; the rows hold as many values from `first` on.
-#[inline(always)]
-pub(super) unsafe fn unpack<L: Lanes, W: Blocks>(rows: Rows, first: usize, pieces: &mut [Piece<L>]) {
-    const { assert!(CHUNK.is_multiple_of(W::VALUES)) };
-    for (i, pieces) in pieces.chunks_exact_mut(W::VALUES / 32).enumerate() {
-        // SAFETY: the caller's promise: the block lies in the rows.
-        unsafe {
-            let blocks = at(rows, (first / W::VALUES + i) * W::BYTES);
-            let heads = [W::head::<L>(blocks[0]), W::head::<L>(blocks[1])];
-            for (sub, piece) in pieces.iter_mut().enumerate() {
-                *piece = Piece::unpack::<W>(blocks, &heads, sub);
-            }
-        }
+    /// The scales of eight blocks of two rows; where there are fewer, finite numbers stand for the others.
+    ///
+    /// # Safety
+    /// As [`Blocks`].
+    unsafe fn scales<L: Lanes>(fours: &[[Four; 2]; 2]) -> L::Floats;
+
+    /// What is added to their values, where codes have minima.
+    ///
+    /// # Safety
+    /// As [`Blocks`].
+    #[inline(always)]
+    unsafe fn minima<L: Lanes>(_: &[[Four; 2]; 2]) -> L::Floats {
+        // SAFETY: the caller's promise.
+        unsafe { L::zero() }
     }
 }
 

@@ -12,22 +12,23 @@ use super::{
 const OPERATIONS: usize = Operation::ALL.len();
 const TYPES: usize = Type::ALL.len();
 
-/// Nodes that each kernel served, by operation, type, way and instruction set.
-pub struct Calls([[[[AtomicU64; SETS.len()]; 3]; TYPES]; OPERATIONS]);
+/// Nodes that each kernel served, by operation, type, way, first those for few columns, and instruction set.
+pub struct Calls([[[[AtomicU64; SETS.len()]; 4]; TYPES]; OPERATIONS]);
 
 impl Default for Calls {
     fn default() -> Calls {
-        Calls([const { [const { [const { [const { AtomicU64::new(0) }; SETS.len()] }; 3] }; TYPES] }; OPERATIONS])
+        Calls([const { [const { [const { [const { AtomicU64::new(0) }; SETS.len()] }; 4] }; TYPES] }; OPERATIONS])
     }
 }
 
 impl Calls {
-    /// A node of `operation` used the kernel for weights of type `ty`.
-    pub(super) fn count(&self, operation: Operation, ty: Type, way: Way, set: usize) {
+    /// A node of `operation` used the kernel for weights of type `ty`, or that for many columns.
+    pub(super) fn count(&self, operation: Operation, ty: Type, way: Way, many: bool, set: &str) {
         let operation = Operation::ALL.iter().position(|&o| o == operation);
         let ty = Type::ALL.iter().position(|&t| t == ty);
-        if let (Some(operation), Some(ty)) = (operation, ty) {
-            self.0[operation][ty][way as usize][set].fetch_add(1, Relaxed);
+        let set = SETS.iter().position(|&s| s == set);
+        if let (Some(operation), Some(ty), Some(set)) = (operation, ty, set) {
+            self.0[operation][ty][2 * usize::from(many) + way as usize][set].fetch_add(1, Relaxed);
         }
     }
 
@@ -37,16 +38,18 @@ impl Calls {
         let mut list = Vec::new();
         for (operation, types) in Operation::ALL.iter().zip(&self.0) {
             for (&ty, ways) in Type::ALL.iter().zip(types) {
-                for (way, sets) in [Way::Exact, Way::Integer, Way::Panel].into_iter().zip(ways) {
+                let kinds = [
+                    (Way::Exact, ""),
+                    (Way::Integer, ""),
+                    (Way::Exact, "panel."),
+                    (Way::Integer, "panel."),
+                ];
+                for ((way, many), sets) in kinds.into_iter().zip(ways) {
                     for (set, value) in SETS.iter().zip(sets).filter(|(_, value)| value.load(Relaxed) > 0) {
-                        let way = match way {
-                            Way::Panel => "panel.",
-                            way if way == job::way(ty, false) => "",
-                            _ => "exact.",
-                        };
+                        let exact = if way == job::way(ty, false) { "" } else { "exact." };
                         let ty = ty.name().to_lowercase();
                         list.push(Counter {
-                            name: format!("kernel.{}.{ty}.{way}{set}", operation.name()).into(),
+                            name: format!("kernel.{}.{ty}.{exact}{many}{set}", operation.name()).into(),
                             value: value.load(Relaxed),
                         });
                     }

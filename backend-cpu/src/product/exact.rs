@@ -13,6 +13,9 @@ type Scratch = [[f32; CHUNK]; 2];
 
 /// Weights that decode to f32.
 pub(super) trait Decode {
+    /// Bytes of a value, rounded up.
+    const BYTES: usize;
+
     /// Where `count` ≤ [`CHUNK`] values of each row from `first`, a multiple of it, lie as f32: in the rows themselves,
     /// or in the scratch.
     ///
@@ -25,6 +28,8 @@ pub(super) trait Decode {
 pub(super) struct F32;
 
 impl Decode for F32 {
+    const BYTES: usize = 4;
+
     #[inline(always)]
     unsafe fn decode<L: Lanes>(rows: Rows, first: usize, _: usize, _: &mut Scratch) -> [*const f32; 2] {
         // SAFETY: the caller's promise.
@@ -39,6 +44,8 @@ macro_rules! half {
         pub(super) struct $name;
 
         impl Decode for $name {
+            const BYTES: usize = 2;
+
             #[inline(always)]
             unsafe fn decode<L: Lanes>(rows: Rows, first: usize, count: usize, scratch: &mut Scratch) -> [*const f32; 2] {
                 for (row, scratch) in rows.iter().zip(scratch.iter_mut()) {
@@ -77,6 +84,8 @@ half!(
 pub(super) struct Unpacked<W>(PhantomData<W>);
 
 impl<W: Blocks> Decode for Unpacked<W> {
+    const BYTES: usize = W::BYTES.div_ceil(W::VALUES);
+
     #[inline(always)]
     unsafe fn decode<L: Lanes>(rows: Rows, first: usize, count: usize, scratch: &mut Scratch) -> [*const f32; 2] {
         let subs = W::VALUES / 32;
@@ -191,8 +200,7 @@ impl<L: Lanes, W: Decode> Path<L> for Exact<W> {
 
     #[inline(always)]
     unsafe fn total(sums: [L::Floats; 2]) -> [f32; 2] {
-        let [a, b] = [L::row_sums(sums[0]), L::row_sums(sums[1])];
-        [a[0] + a[1], b[0] + b[1]]
+        L::row_sums(L::folded(sums[0], sums[1]))
     }
 }
 

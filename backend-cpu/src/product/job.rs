@@ -9,10 +9,13 @@ use backend_api::{
 };
 
 use super::{
-    columns,
-    kernel::{Kernel, PANEL_ROWS, TILE_ROWS, Takes},
-    select::{Selected, Way, select, takes},
-    supers,
+    kernel::{Kernel, Takes},
+    panel::{
+        self, Panels, SPARE,
+        packing::{Packing, RECORD},
+        panels,
+    },
+    select::{SETS, Selected, Way, select},
 };
 use crate::{
     kernel_set::Kernels,
@@ -83,22 +86,24 @@ pub(super) fn way(ty: Type, exact: bool) -> Way {
     }
 }
 
-/// What columns the kernels for weights of type `ty` may take.
-pub(super) fn may_take(ty: Type, exact: bool) -> impl Iterator<Item = Takes> + Clone {
-    let way = way(ty, exact);
-    let panel = (way == Way::Integer).then_some(takes(ty, Way::Panel));
-    [Some(takes(ty, way)), panel].into_iter().flatten()
+/// How columns may be packed for weights of type `ty`. Where tiles take bf16 instead, these are packed into as many bytes.
+pub(super) fn may_pack(ty: Type, exact: bool) -> Packing {
+    match way(ty, exact) {
+        Way::Exact => Packing::Floats,
+        Way::Integer if ty.block_values() == 256 => Packing::Supers,
+        Way::Integer => Packing::Blocks,
+    }
 }
 
 /// Where things lie in the workspace. All of it grows with the dims, so that a step's layout fits into that of the
 /// largest step.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Layout {
-    /// Bytes of a column in blocks; the columns lie at the start, in the order of x's rows.
-    pub blocks: usize,
-    /// Bytes of a column in blocks of 256, and the offset of these columns.
-    pub supers: usize,
-    pub supers_at: usize,
+    /// For each of [`Takes::QUANTIZED`] the bytes of a column, 0 where no kernel asks for it, and the offset of the first
+    /// one; the columns lie in the order of x's rows.
+    pub quantized: [(usize, usize); Takes::QUANTIZED.len()],
+    /// The offsets of packed columns, by [`Packing`]; in the output's order, or in that of [`Layout::order`].
+    pub packed: [Option<usize>; 4],
     /// The offset of the columns' numbers, u32, ordered by expert.
     pub order: usize,
     /// The offset of u32 [experts + 2]: where each expert's columns begin among them, where those without one do, and
@@ -109,32 +114,42 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// The layout for x of these dims, whose columns are asked for as [`Takes`] by kernels, and for `ids` of these dims into
-    /// that many experts. None where it overflows.
+    /// The layout for x of these dims, whose columns are asked for as [`Takes`] and [`Packing`] by kernels, and for `ids` of
+    /// these dims into that many experts. None where it overflows.
     pub fn of(
         x: [usize; 4],
-        asked: impl Iterator<Item = Takes> + Clone,
+        takes: impl Fn(Takes) -> bool,
+        packs: impl Fn(Packing) -> bool,
         ids: Option<([usize; 4], usize)>,
     ) -> Option<Layout> {
-        let bytes = |takes: Takes, bytes: usize| if asked.clone().any(|t| t == takes) { bytes } else { 0 };
-        let blocks = bytes(Takes::Blocks, columns::column_bytes(x[0]));
-        let supers = bytes(Takes::Supers, supers::column_bytes(x[0]));
-        let count = x[1].checked_mul(x[2])?;
-        let supers_at = blocks.checked_mul(count)?;
-        let order = supers_at.checked_add(supers.checked_mul(count)?)?;
-        let (columns, starts) = match ids {
+        let columns = x[1].checked_mul(x[2])?;
+        let (ordered, starts) = match ids {
             Some((dims, experts)) => (dims[0].checked_mul(dims[1])?, experts.checked_add(2)?),
             None => (0, 0),
         };
-        let starts_at = order.checked_add(columns.checked_mul(4)?)?;
-        Some(Layout {
-            blocks,
-            supers,
-            supers_at,
-            order,
-            starts: starts_at,
-            bytes: starts_at.checked_add(starts.checked_mul(4)?)?,
-        })
+        let mut layout = Layout::default();
+        let mut end = 0usize;
+        let mut place = |bytes: usize, count: usize| {
+            let at = end;
+            end = end.checked_add(bytes.checked_mul(count)?)?;
+            Some(at)
+        };
+        for ((quantized, bytes), to) in Takes::QUANTIZED.iter().zip(&mut layout.quantized) {
+            if takes(*quantized) {
+                *to = (bytes(x[0]), place(bytes(x[0]), columns)?);
+            }
+        }
+        let many = if ids.is_some() { ordered } else { columns };
+        for packing in [Packing::Blocks, Packing::Supers, Packing::Floats, Packing::Halves] {
+            if packs(packing) {
+                let records = packing.records(x[0]).checked_mul(many)?.checked_add(SPARE)?;
+                layout.packed[packing as usize] = Some(place(RECORD, records)?);
+            }
+        }
+        layout.order = place(4, ordered)?;
+        layout.starts = place(4, starts)?;
+        layout.bytes = place(0, 0)?;
+        Some(layout)
     }
 }
 
@@ -156,7 +171,7 @@ pub(super) struct Part<'a> {
     /// What multiplies it.
     pub kernel: Kernel,
     /// What multiplies it with many columns, if they are many.
-    pub panel: Option<Kernel>,
+    pub many: Option<panel::Kernel>,
     /// The output's row that its first one gives.
     pub first: usize,
 }
@@ -184,10 +199,10 @@ pub(super) struct Job<'a> {
     pub kernels: Kernels,
     /// The product's kernels for it.
     pub selected: Selected,
+    /// Its kernels for many columns, if they are many.
+    pub panels: Option<Panels>,
     /// The workspace.
     pub layout: Layout,
-    /// Whether columns are so many that they go through panels.
-    pub panels: bool,
     parts: [Option<Part<'a>>; 4],
 }
 
@@ -197,21 +212,27 @@ impl<'a> Job<'a> {
         let roles = roles(operation)?;
         let selected = select(context.kernels);
         let exact = operands.word(word::product::PRECISION) != 0;
-        let panels = operands.output().rows() > MOST_SINGLE * roles.ids.map_or(1, |ids| operands.input(ids).dims()[0]);
+        let columns = operands.output().rows() / roles.ids.map_or(1, |ids| operands.input(ids).dims()[0].max(1));
+        let panels = panels(context.kernels).filter(|_| columns > MOST_SINGLE);
         let mut parts = [None; 4];
         let mut first = 0;
         for (part, (w, b)) in parts.iter_mut().zip(roles.weights) {
             if let Some(weights) = operands.optional(*w) {
                 let way = way(weights.ty(), exact);
                 let kernel = selected.kernel(weights.ty(), way)?;
-                let panel = selected
-                    .kernel(weights.ty(), Way::Panel)
-                    .filter(|_| panels && way == Way::Integer);
+                let many = panels.and_then(|panels| panels.kernel(weights.ty(), way == Way::Exact));
+                context.counters.products.count(
+                    operation,
+                    weights.ty(),
+                    way,
+                    many.is_some(),
+                    many.map_or(SETS[kernel.set], |many| many.set),
+                );
                 *part = Some(Part {
                     weights,
                     bias: b.and_then(|b| operands.optional(b)),
                     kernel,
-                    panel,
+                    many,
                     first,
                 });
                 first += weights.dims()[1];
@@ -219,18 +240,13 @@ impl<'a> Job<'a> {
         }
         let x = operands.input(0);
         let ids = roles.ids.map(|i| operands.input(i));
-        let panels = parts.iter().flatten().all(|part| part.panel.is_some());
-        for part in parts.iter().flatten() {
-            let ty = part.weights.ty();
-            let way = if panels { Way::Panel } else { way(ty, exact) };
-            context.counters.products.count(operation, ty, way, part.kernel.set);
-        }
         // experts may have few columns each
-        let few = !panels || ids.is_some();
-        let asked = parts.iter().flatten().flat_map(move |part| {
-            let kernels = [few.then_some(part.kernel), part.panel.filter(|_| panels)];
-            kernels.into_iter().flatten().map(|kernel| kernel.takes)
-        });
+        let few = panels.is_none() || ids.is_some();
+        let takes = |takes| few && parts.iter().flatten().any(|part| part.kernel.takes == takes);
+        let packs = |packing| {
+            let mut kernels = parts.iter().flatten().filter_map(|part| part.many);
+            kernels.any(|many| many.packing == packing)
+        };
         let experts = parts[0]?.weights.dims()[2];
         Some(Job {
             x,
@@ -241,7 +257,7 @@ impl<'a> Job<'a> {
             kernels: context.kernels,
             selected,
             panels,
-            layout: Layout::of(x.dims(), asked, ids.map(|ids| (ids.dims(), experts)))?,
+            layout: Layout::of(x.dims(), takes, packs, ids.map(|ids| (ids.dims(), experts)))?,
             parts,
         })
     }
@@ -251,14 +267,9 @@ impl<'a> Job<'a> {
         self.parts.iter().flatten()
     }
 
-    /// Rows of a tile.
-    pub fn tile_rows(&self) -> usize {
-        if self.panels { PANEL_ROWS } else { TILE_ROWS }
-    }
-
-    /// Tiles of a part's rows.
-    pub fn tiles(&self, part: &Part<'_>) -> usize {
-        part.rows().div_ceil(self.tile_rows())
+    /// Tiles of so many of a part's rows.
+    pub fn tiles(&self, part: &Part<'_>, rows: usize) -> usize {
+        part.rows().div_ceil(rows)
     }
 
     /// Gate and up.

@@ -26,6 +26,24 @@ pub(super) unsafe fn at(rows: Rows, bytes: usize) -> Rows {
     unsafe { [rows[0].add(bytes), rows[1].add(bytes)] }
 }
 
+/// Four neighbouring blocks of a row, of which some may be missing at the row's end: nothing beyond it is read, and what stands
+/// for a missing block is any finite one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Four {
+    /// The first block.
+    pub from: *const u8,
+    /// How many there are, from 1.
+    pub count: usize,
+}
+
+impl Four {
+    /// Block `i` of `bytes` bytes, the last one for those that are missing.
+    #[inline(always)]
+    fn block(self, i: usize, bytes: usize) -> *const u8 {
+        self.from.wrapping_add(i.min(self.count - 1) * bytes)
+    }
+}
+
 /// An instruction set.
 ///
 /// # Safety
@@ -40,6 +58,8 @@ pub(super) trait Lanes {
     type Shorts: Copy;
     /// Two rows of 8 whole sums.
     type Ints: Copy;
+    /// Whether [`Lanes::add_dots`] takes unsigned codes up to 255 rather than up to 127.
+    const WHOLE_BYTES: bool = false;
 
     /// Asks for the cache line at an address, which need not be readable.
     fn prefetch(_at: *const u8) {}
@@ -67,12 +87,10 @@ pub(super) trait Lanes {
     unsafe fn fnma(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
     /// The sum of the first row's 8 and of the second row's.
     unsafe fn row_sums(v: Self::Floats) -> [f32; 2];
-    /// 8 times `a`, 8 times `b`.
-    unsafe fn pair(a: f32, b: f32) -> Self::Floats;
-    /// a₀ a₁ a₀ a₁ … in the first row, b₀ b₁ … in the second.
-    unsafe fn alternate(a: [f32; 2], b: [f32; 2]) -> Self::Floats;
-    /// Four times each of a₀, a₁, b₀, b₁.
-    unsafe fn quarters(a: [f32; 2], b: [f32; 2]) -> Self::Floats;
+    /// Eight times the f16 of the first row, eight times that of the second.
+    unsafe fn factors(rows: Rows) -> Self::Floats;
+    /// The same of two neighbouring f16.
+    unsafe fn factor_pairs(rows: Rows) -> [Self::Floats; 2];
 
     /// 32 bytes of each row.
     unsafe fn load32(rows: Rows) -> Self::Bytes;
@@ -115,10 +133,29 @@ pub(super) trait Lanes {
     unsafe fn add_products(sums: Self::Ints, a: Self::Shorts, b: Self::Shorts) -> Self::Ints;
     /// As floats.
     unsafe fn floats(sums: Self::Ints) -> Self::Floats;
-    /// Sums over 4 neighbours of w·x, for w from 0 to 127 and x from −127 to 127.
-    unsafe fn dot_unsigned(w: Self::Bytes, x: Self::Bytes) -> Self::Floats;
-    /// Sums over 4 neighbours of w·x, for w from −128 and x from −127.
-    unsafe fn dot_signed(w: Self::Bytes, x: Self::Bytes) -> Self::Floats;
+    /// 64 bytes, aligned.
+    unsafe fn load64(from: *const u8) -> Self::Bytes;
+    /// sums + w·x over the four codes of each lane, for w from 0 to 127, or more with [`Lanes::WHOLE_BYTES`], or with
+    /// `signed` from −128, and x from −127 to 127.
+    unsafe fn add_dots(sums: Self::Ints, w: Self::Bytes, x: Self::Bytes, signed: bool) -> Self::Ints;
+
+    /// Byte `AT` and the next 15 of each of four blocks of `BYTES` bytes.
+    unsafe fn sixteens<const BYTES: usize, const AT: usize>(four: Four) -> Self::Bytes;
+    /// Byte `AT` and the next 15 of each of four blocks of `BYTES` bytes, and the next 16.
+    unsafe fn thirty_twos<const BYTES: usize, const AT: usize>(four: Four) -> [Self::Bytes; 2];
+    /// 16 for every bit of the word at byte `AT` of each of four blocks of `BYTES` bytes, 0 where there is none: for the first
+    /// 16 bits of each, and the last 16.
+    unsafe fn fifth_bits<const BYTES: usize, const AT: usize>(four: Four) -> [Self::Bytes; 2];
+    /// The f16 at byte `AT` of each of eight blocks of `BYTES` bytes, in two rows.
+    unsafe fn halves<const BYTES: usize, const AT: usize>(fours: &[[Four; 2]; 2]) -> Self::Floats;
+    /// 2^(e − 128), exactly, for the byte e at byte `AT` of each of eight blocks of `BYTES` bytes, in two rows.
+    unsafe fn powers<const BYTES: usize, const AT: usize>(fours: &[[Four; 2]; 2]) -> Self::Floats;
+    /// The same eight values for both rows.
+    unsafe fn both_eights(from: *const f32) -> Self::Floats;
+    /// Four times each of the first four values of row `row`, or, for `quad` 1, of the last four.
+    unsafe fn spread_four(v: Self::Floats, row: usize, quad: usize) -> Self::Floats;
+    /// The sums of a's first and last eight values, then of b's.
+    unsafe fn folded(a: Self::Floats, b: Self::Floats) -> Self::Floats;
 }
 
 /// What panels ask of an instruction set beside [`Lanes`].
@@ -127,15 +164,23 @@ pub(super) trait Lanes {
 /// As there.
 #[cfg(target_arch = "x86_64")]
 pub(super) trait PanelLanes: Lanes {
-    /// Whether [`PanelLanes::add_dots`] takes unsigned codes up to 255 rather than up to 127.
-    const WHOLE_BYTES: bool = false;
+    /// Whether sums of pairs of products in 16 bits are a step of their own, so that it pays to add up several before they
+    /// widen.
+    const PAIRS: bool = !Self::WHOLE_BYTES;
 
-    /// 64 bytes, aligned.
-    unsafe fn load64(from: *const u8) -> Self::Bytes;
+    /// `a` in every lane, shifted right by `count`.
+    unsafe fn shifted(a: i32, count: u32) -> Self::Ints;
+    /// Two rows of 16 zeros.
+    unsafe fn no_shorts() -> Self::Shorts;
+    /// a + b.
+    unsafe fn add_shorts(a: Self::Shorts, b: Self::Shorts) -> Self::Shorts;
+    /// sums + pairs, two neighbours to a sum.
+    unsafe fn add_pairs(sums: Self::Ints, pairs: Self::Shorts) -> Self::Ints;
     /// The same four codes in each of the sixteen lanes.
     unsafe fn four(codes: i32) -> Self::Bytes;
-    /// sums + w·x over the four codes of each lane, for w from 0, or with `signed` from −128, and x from −127 to 127.
-    unsafe fn add_dots(sums: Self::Ints, w: Self::Bytes, x: Self::Bytes, signed: bool) -> Self::Ints;
+
+    /// 16 bytes of each of 16 rows, as four vectors with one dword of each row.
+    unsafe fn turned16(rows: &[*const u8; 16]) -> [Self::Bytes; 4];
 
     /// Eight vectors, each with eight dwords of one row and eight of another, as eight with one dword of each row: the first
     /// rows' eight, then the second rows'.

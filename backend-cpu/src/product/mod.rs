@@ -1,22 +1,24 @@
 //! Products of weights and activations: `product`, `expert_product` and the composites made of them.
 //!
-//! [`kernel`] says what a kernel is: the product of a tile of 8 rows with up to 32 columns. There are two ways to make
-//! one: [`integer`], for block types, over activations quantized by [`columns`]; and [`exact`], in f32, for plain types
-//! and where the graph asks for precision. [`panel`] does what [`integer`] does for many columns at once,
-//! [`supers`] for few columns and blocks of 256 values. Both are written once over [`lanes`], the operations of an instruction set,
-//! and [`blocks`], the unpacking of a type; [`select`] instantiates them. [`job`] puts a node's operands in their places,
-//! [`run`](run()) divides it among the threads, and [`calls`] counts what was called.
+//! [`kernel`] says what a kernel for few columns is: the product of a tile of 8 rows with up to 32 columns. There are two ways
+//! to make one: [`integer`], for block types, over activations quantized by [`columns`]; and [`exact`], in f32, for plain types
+//! and where the graph asks for precision. [`supers`] does what [`integer`] does for blocks of 256 values. [`panel`] has the
+//! kernels for many columns. All are written once over [`lanes`], the operations of an instruction set, and [`blocks`], the
+//! unpacking of a type; [`select`] instantiates them. [`job`] puts a node's operands in their places, [`run`](run()) and [`many`]
+//! divide it among the threads, and [`calls`] counts what was called.
 
 mod blocks;
 mod calls;
 mod columns;
 mod exact;
-mod integer;
 mod job;
 mod kernel;
 mod lanes;
+mod many;
+mod octets;
 #[cfg(target_arch = "x86_64")]
 mod panel;
+mod plain;
 mod run;
 mod select;
 mod supers;
@@ -35,6 +37,8 @@ use crate::{
 };
 
 pub use calls::Calls;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use panel::amx;
 
 /// Whether the product `operation` is served for this node. The node is well formed.
 ///
@@ -57,16 +61,21 @@ pub fn workspace(operation: Operation, graph: &Graph<'_>, node: &Node) -> Result
     let dims = |t: &Tensor| t.dims.map(|d| d as usize);
     let exact = node.params[word::product::PRECISION] != 0;
     let weights = || roles.weights.iter().filter_map(|(w, _)| tensor(*w));
-    let types = weights().filter_map(Tensor::kind);
-    let asked: Vec<_> = types.flat_map(|ty| job::may_take(ty, exact)).collect();
+    let types = || weights().filter_map(Tensor::kind);
+    let takes = |takes| types().any(|ty| select::takes(ty, job::way(ty, exact)) == takes);
+    let packs = |packing| types().any(|ty| job::may_pack(ty, exact) == packing);
     let experts = weights().next().ok_or_else(missing)?.dims[2] as usize;
     let ids = match roles.ids {
         Some(ids) => Some((dims(tensor(ids).ok_or_else(missing)?), experts)),
         None => None,
     };
-    let layout = job::Layout::of(dims(tensor(0).ok_or_else(missing)?), asked.iter().copied(), ids);
+    let x = dims(tensor(0).ok_or_else(missing)?);
+    // Columns are packed or not, but for those of experts, which may have few or many.
+    let few = job::Layout::of(x, takes, |packing| ids.is_some() && packs(packing), ids);
+    let many = job::Layout::of(x, |taken| ids.is_some() && takes(taken), packs, ids);
     let too_large = || BackendError::unsupported(format!("{}: its columns exceed the memory", operation.name()));
-    Ok(layout.ok_or_else(too_large)?.bytes as u64)
+    let bytes = few.zip(many).map(|(few, many)| few.bytes.max(many.bytes));
+    Ok(bytes.ok_or_else(too_large)? as u64)
 }
 
 /// Whether `operation` is one of the products, which count their kernels themselves in [`Calls`].

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     job::{Job, Part},
-    kernel::{Kernel, PANEL_COLUMNS, PANEL_ROWS, TILE_COLUMNS, TILE_ROWS, Takes, Weights},
+    kernel::{FEW_COLUMNS, Kernel, MANY_ROWS, TILE_COLUMNS, TILE_ROWS, Takes, Weights},
 };
 use crate::{
     ops::gate_by,
@@ -15,27 +15,23 @@ use crate::{
 const VALUES_A_THREAD: usize = 1 << 14;
 /// Multiplications that make it worth to give a part of the rows to another thread.
 const PRODUCTS_A_PART: usize = 1 << 17;
-/// Parts for each thread, so that a slow one does not hold up the others.
-const PARTS_A_THREAD: usize = 4;
-
-/// Fewer columns of an expert do not pay for a panel.
-const LEAST_IN_PANEL: usize = 8;
+/// Parts for each thread at most, so that all end together.
+const PARTS_A_THREAD: usize = 16;
 
 /// Columns that go through the kernels together.
 struct Columns<const N: usize> {
     count: usize,
-    /// Whether they go through panels.
-    panel: bool,
+    /// As f32.
     plain: [*const u8; N],
-    blocks: [*const u8; N],
-    supers: [*const u8; N],
+    /// Quantized, by [`Takes::QUANTIZED`].
+    quantized: [[*const u8; N]; Takes::QUANTIZED.len()],
     /// Where their results go among the output's rows.
     places: [[usize; 3]; N],
 }
 
 /// Whose weights a group of columns takes.
 #[derive(Clone, Copy)]
-enum Expert {
+pub(super) enum Expert {
     Index(usize),
     /// An id out of range: the product is zeros, and the bias, as in `rows`, the first one.
     None,
@@ -48,19 +44,83 @@ impl Job<'_> {
             self.quantize(context);
         }
         self.order(&context.workspace);
-        let tiles: usize = self.leading_parts().map(|part| self.tiles(part)).sum();
+        if let Some(panels) = self.panels {
+            return self.run_many(&panels, context);
+        }
+        let tiles: usize = self.leading_parts().map(|part| self.tiles(part, TILE_ROWS)).sum();
         let values: usize = self.parts().map(|p| p.rows() * self.x.dims()[0]).sum();
         let useful = (values * self.output.rows()).div_ceil(PRODUCTS_A_PART);
         let parts = useful.min(PARTS_A_THREAD * context.pool.threads()).min(tiles).max(1);
         context.pool.run(parts, &|part| {
-            self.run_tiles(tiles * part / parts..tiles * (part + 1) / parts, &context.workspace);
+            let tiles = tiles * part / parts..tiles * (part + 1) / parts;
+            if self.output.rows() <= FEW_COLUMNS {
+                self.run_tiles::<MANY_ROWS, FEW_COLUMNS>(tiles, &context.workspace);
+            } else {
+                self.run_tiles::<TILE_ROWS, TILE_COLUMNS>(tiles, &context.workspace);
+            }
         });
+    }
+
+    /// Computes these tiles of [`TILE_ROWS`] rows for all columns, up to `R` rows and `N` columns at a time.
+    fn run_tiles<const R: usize, const N: usize>(&self, tiles: Range<usize>, workspace: &Workspace) {
+        let mut scratch = [[[0.0; R]; N]; 2];
+        self.for_groups(workspace, |expert, places| {
+            for (part, rows) in self.rows(TILE_ROWS, tiles.clone()) {
+                self.run_group(part, expert, rows, places.clone(), workspace, &mut scratch);
+            }
+        });
+    }
+
+    /// The rows of tiles of `each` rows, by part.
+    pub fn rows(&self, each: usize, tiles: Range<usize>) -> impl Iterator<Item = (&Part<'_>, Range<usize>)> {
+        let mut before = 0;
+        self.leading_parts().filter_map(move |part| {
+            let first = before;
+            before += self.tiles(part, each);
+            let own = tiles.start.max(first)..tiles.end.min(before);
+            let rows = |tile: usize| part.rows().min((tile - first) * each);
+            (!own.is_empty()).then(|| (part, rows(own.start)..rows(own.end)))
+        })
+    }
+
+    /// Calls `work` with the places of the columns that share weights: an expert's in the order by expert, or all.
+    pub fn for_groups(&self, workspace: &Workspace, mut work: impl FnMut(Expert, Range<usize>)) {
+        if self.ids.is_none() {
+            return work(Expert::Index(0), 0..self.output.rows());
+        }
+        // SAFETY: they were written before the threads began, and only read since.
+        let starts = unsafe { &*self.starts_in(workspace) };
+        for (expert, bounds) in starts.windows(2).enumerate() {
+            let places = bounds[0] as usize..bounds[1] as usize;
+            let expert = if expert + 2 == starts.len() {
+                Expert::None
+            } else {
+                Expert::Index(expert)
+            };
+            if !places.is_empty() {
+                work(expert, places);
+            }
+        }
+    }
+
+    /// The column at a place.
+    pub fn column(&self, place: usize, workspace: &Workspace) -> usize {
+        if self.ids.is_none() {
+            return place;
+        }
+        // SAFETY: as above.
+        unsafe { (&(*self.order_in(workspace)))[place] as usize }
+    }
+
+    /// The values of x that a column of the output takes: experts may share one row of x a token.
+    pub fn x_row(&self, column: usize) -> usize {
+        column / (self.output.rows() / self.x.rows())
     }
 
     /// Quantizes x where a kernel asks for it.
     fn quantize(&self, context: &Context<'_>) {
-        let (columns, layout) = (self.x.rows(), self.layout);
-        if layout.blocks + layout.supers == 0 {
+        let (columns, quantized) = (self.x.rows(), self.layout.quantized);
+        if quantized.iter().all(|(bytes, _)| *bytes == 0) {
             return;
         }
         let useful = self.x.values().div_ceil(VALUES_A_THREAD);
@@ -68,16 +128,11 @@ impl Job<'_> {
         context.pool.run(parts, &|part| {
             for i in columns * part / parts..columns * (part + 1) / parts {
                 let x = self.x.row(self.x.row_index(i));
-                let part = |start, bytes| context.workspace.part::<u8>(start + bytes * i, bytes);
-                // SAFETY: the column's bytes, a multiple of 64 from an aligned start, belong to this part alone, and
-                // the kernels were selected for this machine.
-                unsafe {
-                    if layout.blocks > 0 {
-                        self.selected.quantize(x, part(0, layout.blocks));
-                    }
-                    if layout.supers > 0 {
-                        self.selected.quantize_supers(x, part(layout.supers_at, layout.supers));
-                    }
+                for (kind, &(bytes, start)) in quantized.iter().enumerate().filter(|(_, (bytes, _))| *bytes > 0) {
+                    let to = context.workspace.part::<u8>(start + bytes * i, bytes);
+                    // SAFETY: the column's bytes, a multiple of 64 from an aligned start, belong to this part alone, and
+                    // the kernels were selected for this machine.
+                    unsafe { self.selected.quantize(kind, x, to) };
                 }
             }
         });
@@ -119,83 +174,39 @@ impl Job<'_> {
         std::ptr::slice_from_raw_parts_mut(workspace.part(self.layout.starts, count), count)
     }
 
-    /// Computes these tiles of rows for all columns.
-    fn run_tiles(&self, tiles: Range<usize>, workspace: &Workspace) {
-        if self.panels {
-            self.run_groups::<PANEL_ROWS, PANEL_COLUMNS>(tiles, workspace);
-        } else {
-            self.run_groups::<TILE_ROWS, TILE_COLUMNS>(tiles, workspace);
-        }
-    }
-
-    /// The same in tiles of `R` rows and up to `N` columns.
-    fn run_groups<const R: usize, const N: usize>(&self, tiles: Range<usize>, workspace: &Workspace) {
-        let mut scratch = [[[0.0; R]; N]; 2];
-        if self.ids.is_none() {
-            let all = self.output.rows();
-            return self.run_group::<R, N>(Expert::Index(0), all, |i| i, tiles, workspace, &mut scratch);
-        }
-        // SAFETY: they were written before the threads began, and only read since.
-        let (order, starts) = unsafe { (&*self.order_in(workspace), &*self.starts_in(workspace)) };
-        for (expert, bounds) in starts.windows(2).enumerate() {
-            let group = &order[bounds[0] as usize..bounds[1] as usize];
-            let index = if expert + 2 == starts.len() {
-                Expert::None
-            } else {
-                Expert::Index(expert)
-            };
-            let column = |i: usize| group[i] as usize;
-            self.run_group::<R, N>(index, group.len(), column, tiles.clone(), workspace, &mut scratch);
-        }
-    }
-
-    /// Computes these tiles of rows for `count` columns that share weights.
-    fn run_group<const R: usize, const N: usize>(
+    /// Computes these rows of the columns at these places, which share weights.
+    pub fn run_group<const R: usize, const N: usize>(
         &self,
+        part: &Part<'_>,
         expert: Expert,
-        count: usize,
-        column: impl Fn(usize) -> usize,
-        tiles: Range<usize>,
+        rows: Range<usize>,
+        places: Range<usize>,
         workspace: &Workspace,
         scratch: &mut [[[f32; R]; N]; 2],
     ) {
-        for first in (0..count).step_by(N) {
-            let last = count.min(first + N);
-            let mut columns = self.columns::<N>((first..last).map(&column), workspace);
-            columns.panel = self.panels && (self.ids.is_none() || columns.count >= LEAST_IN_PANEL);
-            let mut before = 0;
-            for part in self.leading_parts() {
-                let own = tiles.start.max(before)..tiles.end.min(before + self.tiles(part));
-                for tile in own {
-                    let start = (tile - before) * R;
-                    let rows = start..part.rows().min(start + R);
-                    self.run_tile(part, expert, rows, &columns, scratch);
-                }
-                before += self.tiles(part);
+        for first in places.clone().step_by(N) {
+            let columns = self.columns::<N>(first..places.end.min(first + N), workspace);
+            for start in rows.clone().step_by(R) {
+                self.run_tile(part, expert, start..rows.end.min(start + R), &columns, scratch);
             }
         }
     }
 
-    fn columns<const N: usize>(&self, numbers: impl Iterator<Item = usize>, workspace: &Workspace) -> Columns<N> {
+    fn columns<const N: usize>(&self, places: Range<usize>, workspace: &Workspace) -> Columns<N> {
         let mut columns = Columns {
             count: 0,
-            panel: false,
             plain: [std::ptr::null(); N],
-            blocks: [std::ptr::null(); N],
-            supers: [std::ptr::null(); N],
+            quantized: [[std::ptr::null(); N]; Takes::QUANTIZED.len()],
             places: [[0; 3]; N],
         };
-        // Experts may share one row of x a token.
-        let shared = self.output.rows() / self.x.rows();
-        for number in numbers {
-            let (i, row) = (columns.count, number / shared);
+        for place in places {
+            let number = self.column(place, workspace);
+            let (i, row) = (columns.count, self.x_row(number));
             columns.plain[i] = self.x.row_ptr(self.x.row_index(row));
-            let layout = &self.layout;
-            if layout.blocks > 0 {
-                columns.blocks[i] = workspace.part(layout.blocks * row, layout.blocks);
-            }
-            if layout.supers > 0 {
-                columns.supers[i] = workspace.part(layout.supers_at + layout.supers * row, layout.supers);
+            for (pointers, &(bytes, start)) in columns.quantized.iter_mut().zip(&self.layout.quantized) {
+                if bytes > 0 {
+                    pointers[i] = workspace.part(start + bytes * row, bytes);
+                }
             }
             columns.places[i] = self.output.row_index(number);
             columns.count += 1;
@@ -243,8 +254,7 @@ fn multiply<const R: usize, const N: usize>(
 ) {
     let index = match expert {
         Expert::Index(index) => {
-            let kernel = part.panel.filter(|_| columns.panel).unwrap_or(part.kernel);
-            call(&kernel, part, index, rows.clone(), columns, tile);
+            call(&part.kernel, part, index, rows.clone(), columns, tile);
             index
         }
         Expert::None => {
@@ -270,8 +280,7 @@ fn call<const R: usize, const N: usize>(
 ) {
     let pointers = match kernel.takes {
         Takes::Plain => &columns.plain,
-        Takes::Blocks => &columns.blocks,
-        Takes::Supers => &columns.supers,
+        quantized => &columns.quantized[quantized as usize],
     };
     debug_assert!(pointers[..columns.count].iter().all(|column| !column.is_null()));
     let tile = tile[..columns.count].as_flattened_mut();

@@ -2,9 +2,7 @@
 
 use backend_api::types::Type;
 
-#[cfg(target_arch = "x86_64")]
-use super::panel;
-use super::{blocks::*, columns, exact, integer, kernel::*, lanes, supers};
+use super::{blocks::*, exact, kernel::*, lanes, octets, plain, supers};
 use crate::kernel_set::{KernelSet, Kernels};
 
 /// How a product is computed.
@@ -14,12 +12,18 @@ pub(super) enum Way {
     Exact = 0,
     /// In integers, over quantized columns.
     Integer = 1,
-    /// The same for many columns at once.
-    Panel = 2,
 }
 
 /// The names of the sets in counters.
-pub(super) const SETS: [&str; 4] = ["scalar", "avx2", "avx512", "avx512vnni"];
+pub(super) const SETS: [&str; 7] = [
+    "scalar",
+    "avx2",
+    "avxvnni",
+    "avx512",
+    "avx512vnni",
+    "amx",
+    "amx-emulated",
+];
 
 /// Calls a generic function with the block type of 32 values that a [`Type`] names.
 macro_rules! for_small_blocks {
@@ -55,9 +59,11 @@ macro_rules! for_supers {
 /// The same for all of them.
 macro_rules! for_blocks {
     ($ty:expr, $make:ident) => {
-        for_small_blocks!($ty, $make).or_else(|| for_supers!($ty, $make))
+        crate::product::select::for_small_blocks!($ty, $make)
+            .or_else(|| crate::product::select::for_supers!($ty, $make))
     };
 }
+pub(super) use {for_blocks, for_small_blocks, for_supers};
 
 /// Instantiates the integer kernels for an instruction set. The wrappers enable its features; all else is inlined into
 /// them.
@@ -67,15 +73,15 @@ macro_rules! integer_kernels {
             use super::*;
 
             $(#[$feature])?
-            unsafe fn product<W: Blocks>(weights: &Weights, columns: &[*const u8], tile: &mut [f32], stride: usize) {
+            unsafe fn octets<W: Small>(weights: &Weights, columns: &[*const u8], tile: &mut [f32], stride: usize) {
                 // SAFETY: the caller's promise, and the features are enabled.
-                unsafe { integer::product::<$lanes, W, $columns>(weights, columns, tile, stride) }
+                unsafe { octets::product::<$lanes, W, $columns>(weights, columns, tile, stride) }
             }
 
             $(#[$feature])?
-            pub(super) unsafe fn quantize(x: &[f32], to: *mut u8) {
+            pub(super) unsafe fn quantize_octets(x: &[f32], to: *mut u8) {
                 // SAFETY: the caller's promise.
-                unsafe { columns::quantize(x, to) }
+                unsafe { octets::quantize(x, to) }
             }
 
             $(#[$feature])?
@@ -90,8 +96,8 @@ macro_rules! integer_kernels {
                 unsafe { supers::quantize(x, to) }
             }
 
-            fn of<W: Blocks>() -> Product {
-                product::<W>
+            fn of_octets<W: Small>() -> Product {
+                octets::<W>
             }
 
             fn of_supers<W: Supers>() -> Product {
@@ -99,7 +105,7 @@ macro_rules! integer_kernels {
             }
 
             pub(super) fn kernel(ty: Type) -> Option<Product> {
-                for_small_blocks!(ty, of).or_else(|| for_supers!(ty, of_supers))
+                for_small_blocks!(ty, of_octets).or_else(|| for_supers!(ty, of_supers))
             }
         }
     };
@@ -117,15 +123,38 @@ macro_rules! exact_kernels {
                 unsafe { exact::product::<$lanes, W, $columns>(weights, columns, tile, stride) }
             }
 
+            $(#[$feature])?
+            unsafe fn few<W: plain::Plain>(weights: &Weights, columns: &[*const u8], tile: &mut [f32], stride: usize) {
+                // SAFETY: the caller's promise, and the features are enabled.
+                unsafe { plain::product::<$lanes, W, $columns>(weights, columns, tile, stride) }
+            }
+
+            /// Few columns straight from the weights, more of them over decoded ones.
+            unsafe fn either<W: plain::Plain, D: exact::Decode>(
+                weights: &Weights,
+                columns: &[*const u8],
+                tile: &mut [f32],
+                stride: usize,
+            ) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    if columns.len() <= FEW_COLUMNS {
+                        few::<W>(weights, columns, tile, stride)
+                    } else {
+                        product::<D>(weights, columns, tile, stride)
+                    }
+                }
+            }
+
             fn of<W: Blocks>() -> Product {
                 product::<exact::Unpacked<W>>
             }
 
             pub(super) fn kernel(ty: Type) -> Option<Product> {
                 match ty {
-                    Type::F32 => Some(product::<exact::F32>),
-                    Type::F16 => Some(product::<exact::F16>),
-                    Type::BF16 => Some(product::<exact::BF16>),
+                    Type::F32 => Some(either::<plain::Singles, exact::F32>),
+                    Type::F16 => Some(either::<plain::Halves, exact::F16>),
+                    Type::BF16 => Some(either::<plain::Brains, exact::BF16>),
                     _ => for_blocks!(ty, of),
                 }
             }
@@ -136,9 +165,21 @@ macro_rules! exact_kernels {
 exact_kernels!(exact_scalar, lanes::Scalar, 2);
 integer_kernels!(scalar, lanes::Scalar, 4);
 #[cfg(target_arch = "x86_64")]
-exact_kernels!(exact_avx2, lanes::Avx2, 2, target_feature(enable = "avx2,fma,f16c"));
+exact_kernels!(
+    exact_avx2,
+    lanes::Avx2<false>,
+    2,
+    target_feature(enable = "avx2,fma,f16c")
+);
 #[cfg(target_arch = "x86_64")]
-integer_kernels!(avx2, lanes::Avx2, 4, target_feature(enable = "avx2,fma,f16c"));
+integer_kernels!(avx2, lanes::Avx2<false>, 4, target_feature(enable = "avx2,fma,f16c"));
+#[cfg(target_arch = "x86_64")]
+integer_kernels!(
+    avxvnni,
+    lanes::Avx2<true>,
+    4,
+    target_feature(enable = "avx2,fma,f16c,avxvnni")
+);
 #[cfg(target_arch = "x86_64")]
 exact_kernels!(
     exact_avx512,
@@ -161,75 +202,36 @@ integer_kernels!(
     target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
 );
 
-/// As above, for the kernels of many columns, of which so many with so many times 16 rows are in registers.
-macro_rules! panel_kernels {
-    ($module:ident, $lanes:ty, $columns:literal, $halves:literal, $feature:meta) => {
-        mod $module {
-            use super::*;
+type Choice = fn(Type) -> Option<Product>;
+type Quantize = unsafe fn(&[f32], *mut u8);
 
-            #[$feature]
-            unsafe fn product<W: Blocks>(weights: &Weights, columns: &[*const u8], tile: &mut [f32], stride: usize) {
-                // SAFETY: the caller's promise, and the features are enabled.
-                unsafe { panel::product::<$lanes, W, $columns, $halves>(weights, columns, tile, stride) }
-            }
-
-            fn of<W: Blocks>() -> Product {
-                product::<W>
-            }
-
-            pub(super) fn kernel(ty: Type) -> Option<Product> {
-                for_blocks!(ty, of)
-            }
-        }
+/// What quantizes columns, by [`Takes`].
+macro_rules! quantizers {
+    ($module:ident) => {
+        [$module::quantize_octets, $module::quantize_supers]
     };
 }
-
-#[cfg(target_arch = "x86_64")]
-panel_kernels!(panel_avx2, lanes::Avx2, 2, 1, target_feature(enable = "avx2,fma,f16c"));
-#[cfg(target_arch = "x86_64")]
-panel_kernels!(
-    panel_avx512,
-    lanes::Avx512<false>,
-    4,
-    2,
-    target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")
-);
-#[cfg(target_arch = "x86_64")]
-panel_kernels!(
-    panel_avx512vnni,
-    lanes::Avx512<true>,
-    4,
-    2,
-    target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
-);
-
-type Choice = fn(Type) -> Option<Product>;
 
 /// The kernels that a device uses.
 #[derive(Clone, Copy)]
 pub(super) struct Selected {
     exact: (Choice, usize),
     integer: (Choice, usize),
-    panel: (Choice, usize),
-    quantize: unsafe fn(&[f32], *mut u8),
-    quantize_supers: unsafe fn(&[f32], *mut u8),
+    quantizers: [Quantize; Takes::QUANTIZED.len()],
 }
 
 impl Selected {
     const SCALAR: Selected = Selected {
         exact: (exact_scalar::kernel, 0),
         integer: (scalar::kernel, 0),
-        panel: (|_| None, 0),
-        quantize: scalar::quantize,
-        quantize_supers: scalar::quantize_supers,
+        quantizers: quantizers!(scalar),
     };
 
     /// The kernel for weights of this type; none where they are no weights, or where there is none of this way.
     pub fn kernel(&self, ty: Type, way: Way) -> Option<Kernel> {
         let ((choice, set), rows) = match way {
             Way::Exact => (self.exact, TILE_ROWS),
-            Way::Integer => (self.integer, TILE_ROWS),
-            Way::Panel => (self.panel, PANEL_ROWS),
+            Way::Integer => (self.integer, MANY_ROWS),
         };
         Some(Kernel {
             product: choice(ty)?,
@@ -239,22 +241,13 @@ impl Selected {
         })
     }
 
-    /// Quantizes a column; see [`columns::quantize`].
+    /// Quantizes a column to what number `kind` of [`Takes::QUANTIZED`] says.
     ///
     /// # Safety
     /// As there; the kernels were selected for this machine.
-    pub unsafe fn quantize(&self, x: &[f32], to: *mut u8) {
+    pub unsafe fn quantize(&self, kind: usize, x: &[f32], to: *mut u8) {
         // SAFETY: the caller's promise.
-        unsafe { (self.quantize)(x, to) }
-    }
-
-    /// Quantizes a column; see [`supers::quantize`].
-    ///
-    /// # Safety
-    /// As there; the kernels were selected for this machine.
-    pub unsafe fn quantize_supers(&self, x: &[f32], to: *mut u8) {
-        // SAFETY: the caller's promise.
-        unsafe { (self.quantize_supers)(x, to) }
+        unsafe { (self.quantizers[kind])(x, to) }
     }
 }
 
@@ -263,7 +256,7 @@ pub(super) fn takes(ty: Type, way: Way) -> Takes {
     match way {
         Way::Exact => Takes::Plain,
         Way::Integer if ty.block_values() == 256 => Takes::Supers,
-        Way::Integer | Way::Panel => Takes::Blocks,
+        Way::Integer => Takes::Octets,
     }
 }
 
@@ -271,27 +264,27 @@ pub(super) fn takes(ty: Type, way: Way) -> Takes {
 #[cfg(target_arch = "x86_64")]
 pub(super) fn select(kernels: Kernels) -> Selected {
     let avx512 = Selected {
-        exact: (exact_avx512::kernel, 2),
-        integer: (avx512::kernel, 2),
-        panel: (panel_avx512::kernel, 2),
-        quantize: avx512::quantize,
-        quantize_supers: avx512::quantize_supers,
+        exact: (exact_avx512::kernel, 3),
+        integer: (avx512::kernel, 3),
+        quantizers: quantizers!(avx512),
+    };
+    let avx2 = Selected {
+        exact: (exact_avx2::kernel, 1),
+        integer: (avx2::kernel, 1),
+        quantizers: quantizers!(avx2),
     };
     match (kernels.set(), kernels.vnni()) {
         (KernelSet::Scalar, _) => Selected::SCALAR,
-        (KernelSet::Avx2, _) => Selected {
-            exact: (exact_avx2::kernel, 1),
-            integer: (avx2::kernel, 1),
-            panel: (panel_avx2::kernel, 1),
-            quantize: avx2::quantize,
-            quantize_supers: avx2::quantize_supers,
+        (KernelSet::Avx2, _) => avx2,
+        (KernelSet::AvxVnni, _) => Selected {
+            integer: (avxvnni::kernel, 2),
+            quantizers: quantizers!(avxvnni),
+            ..avx2
         },
         (KernelSet::Avx512, false) => avx512,
         (KernelSet::Avx512, true) => Selected {
-            integer: (avx512vnni::kernel, 3),
-            panel: (panel_avx512vnni::kernel, 3),
-            quantize: avx512vnni::quantize,
-            quantize_supers: avx512vnni::quantize_supers,
+            integer: (avx512vnni::kernel, 4),
+            quantizers: quantizers!(avx512vnni),
             ..avx512
         },
     }

@@ -4,7 +4,7 @@
 //! many values: two instructions for 64 weights.
 
 use super::{
-    blocks::{Coding, Groups, Supers, Whole},
+    blocks::{Coding, Groups, Supers},
     columns,
     kernel::{TILE_COLUMNS, Weights, place},
     lanes::{Lanes, Rows, at},
@@ -102,7 +102,7 @@ unsafe fn groups<L: Lanes, W: Supers, const N: usize>(
                 let mut sums = [L::zero(); N];
                 for block in 0..weights.values / VALUES {
                     let blocks = at(rows, block * W::BYTES);
-                    weights.prefetch::<L>(blocks, W::BYTES);
+                    weights.prefetch::<L>(rows, block * W::BYTES, W::BYTES);
                     add::<L, W, N>(blocks, &from.map(|column| column.add(block)), &mut sums);
                 }
                 for (c, sums) in sums.iter().enumerate().take(group.len()) {
@@ -123,23 +123,23 @@ unsafe fn add<L: Lanes, W: Supers, const N: usize>(
     // SAFETY: the caller's promise.
     unsafe {
         // no closure: one would not have the features of the set, and so not be inlined
-        let whole = [W::integers::<L>(blocks[0]), W::integers::<L>(blocks[1])];
         let [scales, minima] = W::scales_and_minima::<L>(blocks);
         let mut products = [L::no_ints(); N];
-        for sub in 0..VALUES / 32 {
-            let codes = W::codes::<L>(blocks, sub);
-            let scale = L::spread(scales, sub, W::Head::HALVES);
-            for (products, column) in products.iter_mut().zip(columns) {
-                let x = L::both((&raw const (**column).codes).cast::<u8>().add(32 * sub));
-                *products = L::add_products(*products, W::Codes::pairs::<L>(codes, x), scale);
-            }
+        // written out, so that shifts are constants and neighbours share what is loaded
+        macro_rules! each {
+            ($($sub:literal)*) => {$({
+                let codes = W::codes::<L>(blocks, $sub);
+                let scale = L::spread(scales, $sub, W::Head::HALVES);
+                for (products, column) in products.iter_mut().zip(columns) {
+                    let x = L::both((&raw const (**column).codes).cast::<u8>().add(32 * $sub));
+                    *products = L::add_products(*products, W::Codes::pairs::<L>(codes, x), scale);
+                }
+            })*};
         }
+        each!(0 1 2 3 4 5 6 7);
         let offset = i16::from(W::Codes::OFFSET.unwrap_or(0));
         let less = L::times(scales, -offset);
-        let (d, dmin) = (
-            L::pair(whole[0].d(), whole[1].d()),
-            L::pair(whole[0].dmin(), whole[1].dmin()),
-        );
+        let [d, dmin] = W::factors::<L>(blocks);
         for ((sums, mut products), column) in sums.iter_mut().zip(products).zip(columns) {
             let group_sums = if W::Head::HALVES {
                 (&raw const (**column).half_sums).cast::<i16>()

@@ -8,11 +8,12 @@ use super::{CacheConfig, GroupConfig};
 /// Marks a block that has no page.
 pub(super) const NONE: i32 = -1;
 
-/// New tokens of one sequence: positions `tokens` are to be stored.
+/// New tokens of one sequence: positions `tokens` are to be stored, those from `stays` on may be taken back.
 #[derive(Clone, Debug)]
 pub(super) struct Column {
     pub(super) sequence: usize,
     pub(super) tokens: Range<u32>,
+    pub(super) stays: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -93,12 +94,17 @@ impl Group {
     }
 
     fn give_back_slid_out(&mut self, column: &Column) {
-        let kept_from = column.tokens.end.saturating_sub(self.keep) / self.page_tokens;
-        let first = self.first[column.sequence];
-        for block in first..kept_from {
+        for block in self.slide(column.sequence, column.stays) {
             self.journaled_set(self.index(column.sequence, block), NONE);
         }
-        self.first[column.sequence] = first.max(kept_from);
+    }
+
+    /// The blocks that slide out of a sequence of `length` tokens. It has them no longer.
+    fn slide(&mut self, sequence: usize, length: u32) -> Range<u32> {
+        let kept_from = length.saturating_sub(self.keep) / self.page_tokens;
+        let first = self.first[sequence];
+        self.first[sequence] = first.max(kept_from);
+        first..kept_from
     }
 
     fn take_column(&mut self, column: &Column) -> Option<()> {
@@ -144,7 +150,7 @@ impl Group {
     /// Writes the part of the step that belongs to this group.
     pub(super) fn describe(&mut self, group: usize, columns: &[Column], step: &mut Step) {
         let slots = &mut step.slots[group];
-        for Column { sequence, tokens } in columns {
+        for Column { sequence, tokens, .. } in columns {
             let row = &self.table[sequence * self.blocks..][..self.blocks];
             let (p, slot) = (self.page_tokens, |page: i32, entry: u32| {
                 page * self.page_tokens as i32 + entry as i32
@@ -175,7 +181,7 @@ impl Group {
     /// Gives back every page past `length` tokens of a sequence that has `before` tokens.
     pub(super) fn truncate(&mut self, sequence: usize, before: u32, length: u32) {
         let dropped = length.div_ceil(self.page_tokens).max(self.first[sequence])..before.div_ceil(self.page_tokens);
-        for block in dropped {
+        for block in dropped.chain(self.slide(sequence, length)) {
             self.set(self.index(sequence, block), NONE);
         }
         if length == 0 {

@@ -8,6 +8,9 @@
 //! A group with window W keeps, for each sequence, the pages of the newest W + T − 1 tokens, where T is the most tokens a
 //! step has. A step of T tokens needs all of these; after smaller ones the surplus lets a sequence be cut by up to T tokens
 //! and go on from there.
+//!
+//! The last tokens of a step may be *ahead*: a guess, to be cut off again if it is wrong. No page slides out because of
+//! them, so that a sequence is after the cut as if they had never been.
 
 mod group;
 mod prefix;
@@ -44,6 +47,8 @@ pub struct CacheConfig {
     pub context: u32,
     /// Most tokens in a step (T) over all sequences, at most 2^24.
     pub step_tokens: u32,
+    /// Most tokens of a sequence in a step that may be ahead.
+    pub ahead: u32,
     /// The groups.
     pub groups: Vec<GroupConfig>,
 }
@@ -56,6 +61,7 @@ impl CacheConfig {
             sequences,
             context,
             step_tokens,
+            ahead: 0,
             groups: Vec::new(),
         };
         config.groups = windows
@@ -68,6 +74,15 @@ impl CacheConfig {
         config
     }
 
+    /// The same for steps of which up to `ahead` tokens of each sequence are ahead.
+    pub fn with_ahead(mut self, ahead: u32) -> Self {
+        self.ahead = ahead;
+        for group in 0..self.groups.len() {
+            self.groups[group].pages = self.pages_needed(self.groups[group].window);
+        }
+        self
+    }
+
     /// Entries in a sequence's row of a block table: B = ⌈context / P⌉.
     pub fn blocks(&self) -> usize {
         self.context.div_ceil(self.page_tokens.max(1)) as usize
@@ -77,12 +92,15 @@ impl CacheConfig {
     /// window. With window W a sequence of n tokens holds the L = W + T − 1 from lo = max(0, n − L) on, in
     /// ⌈n/P⌉ − ⌊lo/P⌋ pages. While lo < P the second term is 0 and the first grows with n; from lo = P on the counts repeat.
     /// So the most are held at lo = P − 1, or at n = context where that comes earlier: S·⌈min(context, L + P − 1) / P⌉.
-    /// Numbers beyond u32 saturate; [`Cache::new`] refuses them.
+    /// What is ahead comes on top of n: S·⌈min(context, L + P − 1 + ahead) / P⌉. Numbers beyond u32 saturate; [`Cache::new`] refuses them.
     pub fn pages_needed(&self, window: Option<u32>) -> u32 {
         let (p, context) = (u64::from(self.page_tokens.max(1)), u64::from(self.context));
         let tokens = match window {
             None => context,
-            Some(w) => context.min((u64::from(w) + u64::from(self.step_tokens) + p).saturating_sub(2)),
+            Some(w) => {
+                let step = u64::from(self.step_tokens) + u64::from(self.ahead);
+                context.min((u64::from(w) + step + p).saturating_sub(2))
+            }
         };
         let pages = tokens.div_ceil(p).saturating_mul(self.sequences as u64);
         u32::try_from(pages).unwrap_or(u32::MAX)
@@ -239,7 +257,13 @@ impl Cache {
     /// `step`. The tokens count as stored from here on. The copies and words of the step must be carried out before the
     /// next one begins; where that fails, release its sequences and upload the tables anew.
     pub fn begin(&mut self, columns: &[(usize, u32)], step: &mut Step) -> Result<(), CacheError> {
-        self.lay_out(columns)?;
+        self.begin_ahead(columns, 0, step)
+    }
+
+    /// As [`Cache::begin`], where the last `ahead` tokens of each sequence may be cut off again by [`Cache::truncate`], at
+    /// most [`CacheConfig::ahead`]; the first of a sequence's tokens never is one of them.
+    pub fn begin_ahead(&mut self, columns: &[(usize, u32)], ahead: u32, step: &mut Step) -> Result<(), CacheError> {
+        self.lay_out(columns, ahead.min(self.config.ahead))?;
         for group in 0..self.groups.len() {
             if self.groups[group].take(&self.columns).is_none() {
                 self.groups[..=group].iter_mut().for_each(Group::undo);
@@ -256,7 +280,7 @@ impl Cache {
     }
 
     /// Checks the columns of a step and turns counts into positions.
-    fn lay_out(&mut self, columns: &[(usize, u32)]) -> Result<(), CacheError> {
+    fn lay_out(&mut self, columns: &[(usize, u32)], ahead: u32) -> Result<(), CacheError> {
         self.columns.clear();
         let (context, step_tokens) = (self.config.context, self.config.step_tokens);
         let tokens = columns.iter().map(|&(_, count)| u64::from(count)).sum();
@@ -283,6 +307,7 @@ impl Cache {
                 self.columns.push(Column {
                     sequence,
                     tokens: length..length + count,
+                    stays: length + (count - ahead.min(count - 1)),
                 });
             }
         }
@@ -290,7 +315,7 @@ impl Cache {
     }
 
     fn describe(&mut self, step: &mut Step) {
-        for Column { sequence, tokens } in &self.columns {
+        for Column { sequence, tokens, .. } in &self.columns {
             step.starts.resize(sequence + 1, step.positions.len() as i32);
             step.positions.extend(tokens.clone().map(|position| position as i32));
             self.lengths[*sequence] = tokens.end;
@@ -316,7 +341,8 @@ impl Cache {
         }
     }
 
-    /// Cuts a sequence to its first `length` tokens; an error where evaluation could not go on from there.
+    /// Cuts a sequence to its first `length` tokens; an error where evaluation could not go on from there. What was ahead
+    /// until now and is not cut off stays, and pages slide out because of it.
     pub fn truncate(&mut self, sequence: usize, length: u32) -> Result<(), CacheError> {
         let before = self.check_resumable(sequence, length)?;
         for group in &mut self.groups {

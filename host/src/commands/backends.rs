@@ -6,7 +6,7 @@ use backend_api::contract::{DeviceInfo, DeviceKind};
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::HumanBytes;
 
-use crate::plugins::{Plugin, Prober, Search, choose, discover, listing, listing::Listing, probe};
+use crate::plugins::{Plugin, Prober, Search, choose, discover, features, listing, listing::Listing, probe};
 
 /// What `host backends` is asked.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +60,9 @@ fn table(plugins: &[Plugin], is_chosen: impl Fn(&Plugin) -> bool, terminal: bool
             .load_preset(presets::NOTHING)
             .set_content_arrangement(ContentArrangement::Disabled),
     };
-    table.set_header(["", "backend", "version", "score", "reason", "devices", "file"]);
+    table.set_header([
+        "", "backend", "version", "score", "reason", "features", "devices", "file",
+    ]);
     for plugin in plugins {
         let absent = || "-".to_owned();
         table.add_row([
@@ -69,6 +71,7 @@ fn table(plugins: &[Plugin], is_chosen: impl Fn(&Plugin) -> bool, terminal: bool
             plugin.version.clone().unwrap_or_else(absent),
             plugin.score.map_or_else(absent, |score| score.to_string()),
             reason(plugin),
+            features::sets(plugin).join(" "),
             plugin.devices.iter().map(device).collect::<Vec<_>>().join("\n"),
             plugin.path.display().to_string(),
         ]);

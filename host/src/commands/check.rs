@@ -31,6 +31,9 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let Some(module) = plugin.module.filter(|_| plugin.obstacle().is_none()) else {
         bail!("{}: {}", args.plugin.display(), plugin.obstacle().unwrap_or_default());
     };
+    if let Some(wanted) = &args.cpu_features {
+        plugins::features::select(&[&plugin], wanted)?;
+    }
     let options = Options {
         seed: args.seed,
         operations: operations(&args.operations)?,

@@ -8,7 +8,6 @@ use safetensors::{Dtype, tensor::TensorView};
 use crate::{
     cli::LogitsArgs,
     execution::Engine,
-    model::LoadedModel,
     progress::Waiting,
     setup::{self, DEFAULT_BATCH},
 };
@@ -20,7 +19,7 @@ const STEP_BYTES: u64 = 64 << 20;
 pub fn run(args: &LogitsArgs) -> anyhow::Result<ExitCode> {
     let tokens = parse(&args.tokens)?;
     let waiting = Waiting::new(format!("loading {}", args.model));
-    let model = LoadedModel::open(Some(&args.model))?;
+    let model = args.engine.open(Some(&args.model))?;
     let vocabulary = model.model.vocabulary();
     if let Some(token) = tokens.iter().find(|&&token| token >= vocabulary) {
         bail!(

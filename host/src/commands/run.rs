@@ -16,7 +16,7 @@ use crate::{
     cli::RunArgs,
     conversation::{Conversation, Options, Turn},
     environment,
-    generation::{Finish, Session},
+    generation::{Drafted, Finish, MOST_AHEAD, Session},
     model::{EMBEDDED, LoadedModel, open_file},
     progress::Waiting,
     reply::{
@@ -24,7 +24,7 @@ use crate::{
         print::{Printer, Thoughts, tell_the_rest},
     },
     sampling::SamplingOptions,
-    setup::{self, Layers},
+    setup::{self, Layers, Request},
     stats::{self, DeviceMemory, milliseconds},
     structured::Format,
     terminal::{self, Place, wrap::plain},
@@ -42,6 +42,8 @@ struct Report<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     complete: Option<bool>,
     shifts: usize,
+    #[serde(flatten)]
+    draft: Option<Drafted>,
     timings: Timings,
     backend: &'a str,
     devices: &'a [String],
@@ -63,10 +65,14 @@ pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     };
     let start = Instant::now();
     let waiting = Waiting::new(format!("loading {}", args.model.as_deref().unwrap_or(EMBEDDED)));
-    let model = LoadedModel::open(args.model.as_deref())?;
+    let model = args.engine.open(args.model.as_deref())?;
     check(&model, args)?;
     let format = form::of(args, &model)?;
-    let running = setup::start(&model, &args.engine.request(1), waiting.meter())?;
+    let request = Request {
+        ahead: args.draft.map_or(0, |_| MOST_AHEAD as u32),
+        ..args.engine.request(1)
+    };
+    let running = setup::start(&model, &request, waiting.meter())?;
     drop(waiting);
     let loaded = Loaded {
         time: start.elapsed(),
@@ -162,6 +168,7 @@ fn report<'a>(turn: &'a Turn, loaded: &'a Loaded, memory: Vec<DeviceMemory>) -> 
         finish: answer.finish,
         complete: turn.complete,
         shifts: turn.shifts,
+        draft: turn.draft,
         timings: Timings {
             load_ms: milliseconds(loaded.time),
             prefill_ms: milliseconds(answer.prefill),
@@ -270,6 +277,7 @@ fn options(args: &RunArgs, format: Option<Format>) -> Options {
         stops: args.stop.clone(),
         limit: usize::try_from(args.predict).ok(),
         ignore_end: args.ignore_eos,
+        draft: args.draft.map(|_| args.draft_max as usize),
         ..Options::default()
     }
 }

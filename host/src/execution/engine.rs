@@ -37,6 +37,8 @@ pub struct Settings {
     pub batch: u32,
     /// R: the most wanted columns of a step.
     pub rows: u32,
+    /// The most tokens of a sequence in a step that are guesses, which may be taken back.
+    pub ahead: u32,
     /// S: the most sequences.
     pub sequences: u32,
     /// Tokens a page of the cache.
@@ -132,6 +134,7 @@ impl Settings {
             self.batch,
             windows,
         )
+        .with_ahead(self.ahead)
     }
 }
 
@@ -207,7 +210,7 @@ impl Engine {
             cache,
             step: Step::default(),
             inputs: Inputs::new(plan.inputs.clone()),
-            logits: Vec::new(),
+            logits: Vec::with_capacity(4 * plan.logits.2 as usize * plan.rows as usize),
             staging: Vec::with_capacity(plan.staging() as usize),
             unfinished: Vec::new(),
             vocabulary: model.vocabulary(),
@@ -268,8 +271,20 @@ impl Engine {
     /// are the columns, ascending, whose logits [`Engine::logits`] then gives. Without any, devices may still be at work when
     /// this returns, and the first takes the next step while the others finish this one.
     pub fn evaluate(&mut self, columns: &[(usize, u32)], tokens: &[u32], wanted: &[u32]) -> Result<(), EngineError> {
+        self.evaluate_ahead(columns, 0, tokens, wanted)
+    }
+
+    /// As [`Engine::evaluate`], where the last `ahead` tokens of each sequence are guesses: [`Cache::truncate`] takes those
+    /// back that were wrong.
+    pub fn evaluate_ahead(
+        &mut self,
+        columns: &[(usize, u32)],
+        ahead: u32,
+        tokens: &[u32],
+        wanted: &[u32],
+    ) -> Result<(), EngineError> {
         self.check(columns, tokens, wanted)?;
-        self.cache.begin(columns, &mut self.step)?;
+        self.cache.begin_ahead(columns, ahead, &mut self.step)?;
         self.unfinished.extend(columns.iter().map(|(sequence, _)| *sequence));
         let ran = self.run_step(tokens, wanted);
         if ran.is_err() {

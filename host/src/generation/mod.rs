@@ -1,6 +1,8 @@
 //! Answers: from a prompt's tokens to text, a piece at a time.
 
+mod draft;
 mod guide;
+mod ngrams;
 mod respelled;
 pub mod session;
 
@@ -18,9 +20,10 @@ use crate::{
     sampling::{Sampler, SamplingError},
     structured::ConstraintError,
 };
+pub use draft::MOST_AHEAD;
 pub use guide::Guide;
 pub use respelled::respelled;
-pub use session::{Advance, Prefill, Session};
+pub use session::{Advance, Drafted, Prefill, Session};
 
 /// Why no answer came, or none any more.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +79,8 @@ pub struct Answer {
     pub finish: Finish,
     /// Tokens of the prompt that were in the cache already.
     pub reused: usize,
+    /// Tokens of the answer that were guessed.
+    pub drafted: Drafted,
     /// Tokens of the prompt that were evaluated: the others, or fewer when that was interrupted.
     pub evaluated: usize,
     /// Time for the prompt.
@@ -120,6 +125,7 @@ impl Generation<'_> {
         let prefill = start.elapsed();
 
         let start = Instant::now();
+        let drafted = session.drafted();
         let (tokens, finish) = if complete {
             self.decode(session, sink)?
         } else {
@@ -129,6 +135,7 @@ impl Generation<'_> {
         let answer = Answer {
             tokens,
             finish,
+            drafted: session.drafted() - drafted,
             reused,
             evaluated,
             prefill,

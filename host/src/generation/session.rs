@@ -1,8 +1,17 @@
 //! One sequence on an engine: what is cached, and the logits of what comes next.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    ops::Sub,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
 
-use super::GenerationError;
+use serde::Serialize;
+
+use super::{
+    GenerationError,
+    draft::{Drafter, MOST_AHEAD},
+};
 use crate::{
     cache::Prefix,
     execution::{Engine, engine::EngineError},
@@ -33,7 +42,44 @@ pub enum Advance {
     Interrupted,
 }
 
-/// A sequence that is evaluated in batches.
+/// How many tokens were guessed, and how many of them were right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Drafted {
+    /// Tokens that were evaluated before it was known that they come.
+    pub drafted: usize,
+    /// Those that came.
+    pub accepted: usize,
+}
+
+impl Sub for Drafted {
+    type Output = Drafted;
+
+    fn sub(self, before: Drafted) -> Drafted {
+        Drafted {
+            drafted: self.drafted - before.drafted,
+            accepted: self.accepted - before.accepted,
+        }
+    }
+}
+
+/// Tokens that were evaluated before it is known whether they come.
+#[derive(Debug, Default)]
+struct Ahead {
+    tokens: [u32; MOST_AHEAD],
+    count: usize,
+    /// How many of them came.
+    came: usize,
+}
+
+impl Ahead {
+    /// The next of them.
+    fn next(&self) -> Option<u32> {
+        self.tokens[..self.count].get(self.came).copied()
+    }
+}
+
+/// A sequence that is evaluated in batches. Where it is allowed to guess, tokens that may come are evaluated along with
+/// one that is added; they are no part of the sequence before they are added, too.
 pub struct Session {
     engine: Engine,
     cached: Prefix,
@@ -42,6 +88,11 @@ pub struct Session {
     /// Tokens at the start that survive when a full context is shifted; `None` ends the answer instead.
     keep: Option<u32>,
     shifts: usize,
+    drafter: Option<Drafter>,
+    /// The fewest and the most tokens to guess.
+    guesses: [usize; 2],
+    ahead: Ahead,
+    drafted: Drafted,
 }
 
 impl Session {
@@ -57,7 +108,29 @@ impl Session {
             context,
             keep,
             shifts: 0,
+            drafter: None,
+            guesses: [0; 2],
+            ahead: Ahead::default(),
+            drafted: Drafted::default(),
         }
+    }
+
+    /// Lets up to `most` tokens be guessed, from what was said before, and evaluated with each that is added; 0 for none, and
+    /// no more than the engine was set up for. That changes how fast tokens come, and nothing else. As many are guessed as
+    /// seem to pay, but `least` wherever anything like it was said before.
+    pub fn draft(&mut self, least: usize, most: usize) {
+        let most = most.min(self.engine.cache().config().ahead as usize).min(MOST_AHEAD);
+        self.guesses = [least.min(most), most];
+        self.drafter = match self.drafter.take() {
+            _ if most == 0 => None,
+            None => Some(Drafter::new(self.context as usize)),
+            drafter => drafter,
+        };
+    }
+
+    /// What was guessed so far.
+    pub fn drafted(&self) -> Drafted {
+        self.drafted
     }
 
     /// The engine.
@@ -102,6 +175,7 @@ impl Session {
                 context: self.context,
             });
         }
+        self.settle()?;
         let reused = self.reuse(prompt)?;
         let batch = self.engine.plan().tokens as usize;
         let mut evaluated = 0;
@@ -112,6 +186,9 @@ impl Session {
             }
             evaluated += tokens.len();
             self.evaluate(tokens, evaluated == fresh.len())?;
+        }
+        if let Some(drafter) = &mut self.drafter {
+            drafter.read(self.cached.tokens());
         }
         Ok(Prefill {
             reused,
@@ -132,8 +209,17 @@ impl Session {
 
     /// Adds a token. A full context is shifted first, if that is allowed; `interrupt` ends that early.
     pub fn advance(&mut self, token: u32, interrupt: &AtomicBool) -> Result<Advance, GenerationError> {
+        if self.ahead.next() == Some(token) {
+            self.ahead.came += 1;
+            self.drafted.accepted += 1;
+            self.cached.extend(&[token]);
+            self.learn();
+            self.take_logits(self.ahead.came);
+            return Ok(Advance::Ready);
+        }
+        self.settle()?;
         if self.cached.tokens().len() < self.context as usize {
-            self.evaluate(&[token], true)?;
+            self.step(token)?;
             return Ok(Advance::Ready);
         }
         let Some(keep) = self.keep else {
@@ -153,22 +239,77 @@ impl Session {
         [&tokens[..keep], &tokens[keep + dropped..], &[token]].concat()
     }
 
+    /// Takes back what was evaluated and did not come.
+    fn settle(&mut self) -> Result<(), EngineError> {
+        if self.ahead.count > 0 {
+            self.ahead = Ahead::default();
+            let length = self.cached.tokens().len() as u32;
+            self.engine.cache().truncate(SEQUENCE, length)?;
+        }
+        Ok(())
+    }
+
+    /// Evaluates a token and what may follow it.
+    fn step(&mut self, token: u32) -> Result<(), GenerationError> {
+        self.cached.extend(&[token]);
+        self.learn();
+        self.guess();
+        let mut tokens = [token; 1 + MOST_AHEAD];
+        tokens[1..].copy_from_slice(&self.ahead.tokens);
+        let columns: [u32; 1 + MOST_AHEAD] = std::array::from_fn(|column| column as u32);
+        let count = 1 + self.ahead.count;
+        let start = Instant::now();
+        self.run(&tokens[..count], &columns[..count], self.ahead.count as u32)?;
+        if let Some(drafter) = &mut self.drafter {
+            drafter.timed(count, start.elapsed());
+        }
+        self.take_logits(0);
+        Ok(())
+    }
+
+    /// Shows the token that was added last to the one who guesses.
+    fn learn(&mut self) {
+        if let Some(drafter) = &mut self.drafter {
+            drafter.push(self.cached.tokens());
+        }
+    }
+
+    /// Guesses what comes next, as far as the context goes.
+    fn guess(&mut self) {
+        let Some(drafter) = &mut self.drafter else { return };
+        let tokens = self.cached.tokens();
+        let room = self.context as usize - tokens.len();
+        let [least, most] = self.guesses.map(|guesses| guesses.min(room));
+        let draft = drafter.propose(tokens, least, most);
+        self.ahead.tokens[..draft.len()].copy_from_slice(draft);
+        self.ahead.count = draft.len();
+        self.drafted.drafted += draft.len();
+    }
+
     /// Evaluates tokens that follow; with `wanted`, takes the logits of the last.
     fn evaluate(&mut self, tokens: &[u32], wanted: bool) -> Result<(), GenerationError> {
         let last = [tokens.len() as u32 - 1];
-        let columns = if wanted { &last[..] } else { &[] };
-        let evaluated = self
-            .engine
-            .evaluate(&[(SEQUENCE, tokens.len() as u32)], tokens, columns);
-        if evaluated.is_err() {
-            self.cached.truncate(0);
-        }
-        evaluated?;
+        self.run(tokens, if wanted { &last } else { &[] }, 0)?;
         self.cached.extend(tokens);
         if wanted {
-            self.logits.clear();
-            self.logits.extend(self.engine.logits(0));
+            self.take_logits(0);
         }
         Ok(())
+    }
+
+    /// A step of the engine. A sequence that failed starts over.
+    fn run(&mut self, tokens: &[u32], wanted: &[u32], ahead: u32) -> Result<(), EngineError> {
+        let columns = [(SEQUENCE, tokens.len() as u32)];
+        let evaluated = self.engine.evaluate_ahead(&columns, ahead, tokens, wanted);
+        if evaluated.is_err() {
+            self.cached.truncate(0);
+            self.ahead = Ahead::default();
+        }
+        evaluated
+    }
+
+    fn take_logits(&mut self, row: usize) {
+        self.logits.clear();
+        self.logits.extend(self.engine.logits(row));
     }
 }

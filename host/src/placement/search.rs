@@ -96,6 +96,7 @@ impl<'a> Search<'a> {
             context,
             batch,
             rows: self.usual.rows.min(batch),
+            ahead: self.usual.ahead.min(batch - 1),
             ..self.usual.clone()
         }
     }

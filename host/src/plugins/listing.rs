@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use backend_api::contract::{DeviceInfo, DeviceKind};
 use serde::Serialize;
 
-use super::Plugin;
+use super::{Plugin, features};
 
 /// A plugin as `host backends --json` lists it. What is not known is null.
 #[derive(Debug, Serialize)]
@@ -22,6 +22,8 @@ pub struct Listing<'a> {
     pub reason: Option<&'a str>,
     /// Why the plugin cannot be used.
     pub error: Option<String>,
+    /// The instruction sets that it lets be chosen, the best one last.
+    pub features: Vec<String>,
     /// Its devices.
     pub devices: Vec<DeviceListing<'a>>,
     /// Whether it is the one that `--backend auto` takes.
@@ -53,6 +55,7 @@ impl<'a> Listing<'a> {
             score: plugin.score,
             reason: plugin.reason.as_deref(),
             error: plugin.error.as_ref().map(ToString::to_string),
+            features: features::sets(plugin),
             devices: plugin.devices.iter().map(DeviceListing::new).collect(),
             chosen,
         }

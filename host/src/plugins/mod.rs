@@ -21,6 +21,7 @@ pub mod answer;
 pub mod choice;
 pub mod elf;
 pub mod error;
+pub mod features;
 pub mod listing;
 pub mod load;
 pub mod probe;

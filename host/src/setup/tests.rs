@@ -114,6 +114,8 @@ fn started<const HAS: u64>(wishes: Wishes) -> (anyhow::Result<Running>, String) 
         wishes,
         sequences: 1,
         rows: 1,
+        features: None,
+        ahead: 0,
         cache_type: Type::F16,
     };
     let plugins = vec![

@@ -5,18 +5,22 @@ use serde_json::{Map, Value as Json, json};
 use super::nearest::nearest;
 use crate::{
     conversation::Options,
+    generation::MOST_AHEAD,
     sampling::{Sampler, SamplingError, SamplingOptions},
 };
 
 const LIMIT: &str = "num_predict";
 const STOP: &str = "stop";
+const DRAFT: &str = "num_draft";
 const SEED: &str = "seed";
 /// What is fixed while the program runs, and what sets it.
-const FIXED: [(&str, &str); 4] = [
+const FIXED: [(&str, &str); 5] = [
     ("num_ctx", "--ctx-size"),
     ("num_keep", "--keep"),
     ("num_batch", "--batch-size"),
     ("num_thread", "--threads"),
+    // where tokens may be guessed, how many may change
+    (DRAFT, "--draft ngram"),
 ];
 
 /// Why a parameter was not set. Nothing has changed.
@@ -44,6 +48,9 @@ pub fn all(options: &Options) -> Map<String, Json> {
     let limit = options.limit.map_or(json!(-1), |limit| json!(limit));
     all.insert(LIMIT.to_owned(), limit);
     all.insert(STOP.to_owned(), json!(options.stops));
+    if let Some(draft) = options.draft {
+        all.insert(DRAFT.to_owned(), json!(draft));
+    }
     all
 }
 
@@ -61,11 +68,14 @@ fn sampling(options: &SamplingOptions) -> Map<String, Json> {
 /// Sets a parameter to what was typed: a number, or texts separated by blanks, quoted as in a shell where they have some.
 pub fn set(options: &mut Options, name: &str, typed: &str) -> Result<(), ParameterError> {
     let value = match name {
+        DRAFT if options.draft.is_none() => return Err(unknown(name)),
         STOP => json!(shlex::split(typed).ok_or_else(|| wrong(name, "a quotation mark is missing"))?),
         _ => match number(typed) {
             Ok(number) => number,
             // that there is no such parameter matters more
-            Err(reason) if names().iter().any(|known| known == name) => return Err(wrong(name, reason)),
+            Err(reason) if name == DRAFT || names().iter().any(|known| known == name) => {
+                return Err(wrong(name, reason));
+            }
             Err(_) => return Err(unknown(name)),
         },
     };
@@ -91,11 +101,15 @@ fn number(typed: &str) -> Result<Json, &'static str> {
     }
 }
 
-/// As [`set`], of a value as [`all`] has it.
+/// As [`set`], of a value as [`all`] has it. How many tokens are guessed is set only where any are: it changes no answer.
 pub fn set_json(options: &mut Options, name: &str, value: Json) -> Result<(), ParameterError> {
     match name {
         LIMIT => options.limit = limit(&value).ok_or_else(|| wrong(name, "expected −1 or a number of tokens"))?,
         STOP => options.stops = serde_json::from_value(value).map_err(|_| wrong(name, "expected a list of texts"))?,
+        DRAFT => {
+            let draft = draft(&value).ok_or_else(|| wrong(name, "expected a number of tokens from 0 to 7"))?;
+            options.draft = options.draft.map(|_| draft);
+        }
         _ => set_sampling(&mut options.sampling, name, value)?,
     }
     Ok(())
@@ -105,6 +119,11 @@ pub fn set_json(options: &mut Options, name: &str, value: Json) -> Result<(), Pa
 fn limit(value: &Json) -> Option<Option<usize>> {
     let number = value.as_i64().filter(|&number| number >= -1)?;
     Some(usize::try_from(number).ok())
+}
+
+fn draft(value: &Json) -> Option<usize> {
+    let number = value.as_u64().and_then(|number| usize::try_from(number).ok())?;
+    (number <= MOST_AHEAD).then_some(number)
 }
 
 fn set_sampling(options: &mut SamplingOptions, name: &str, value: Json) -> Result<(), ParameterError> {
@@ -192,6 +211,25 @@ mod tests {
             set_json(&mut copy, &name, value).unwrap();
         }
         assert_eq!(all(&copy), all(&options));
+    }
+
+    #[test]
+    fn how_many_tokens_are_guessed_can_change_where_any_may_be() {
+        let mut options = Options::default();
+        let fixed = "num_draft cannot change while the model runs\nhint: start again with --draft ngram";
+        assert_eq!(set(&mut options, "num_draft", "3").unwrap_err().to_string(), fixed);
+        set_json(&mut options, "num_draft", json!(3)).unwrap();
+        assert_eq!(options.draft, None);
+
+        options.draft = Some(7);
+        for value in ["3", "0"] {
+            set(&mut options, "num_draft", value).unwrap();
+            assert_eq!(all(&options)["num_draft"].to_string(), value);
+        }
+        for (value, reason) in [("8", "a number of tokens from 0 to 7"), ("many", "a number")] {
+            let error = set(&mut options, "num_draft", value).unwrap_err().to_string();
+            assert_eq!(error, format!("num_draft: expected {reason}"));
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod value;
 mod writer;
 
 use std::collections::HashMap;
+use std::io;
 use std::path::Path;
 
 pub use error::{Fault, GgufError};
@@ -107,6 +108,18 @@ impl Gguf {
     /// The files: one, or the parts in order.
     pub fn files(&self) -> &[GgufFile] {
         &self.files
+    }
+
+    /// Brings all mapped files into memory. What is there already costs little; it changes nothing but how fast weights are
+    /// met for the first time.
+    pub fn prefetch(&self) {
+        self.files.iter().for_each(GgufFile::prefetch);
+    }
+
+    /// Keeps all mapped files in memory until they are closed. An error where the system does not allow it; the files can be
+    /// used all the same.
+    pub fn lock(&self) -> io::Result<()> {
+        self.files.iter().try_for_each(GgufFile::lock)
     }
 
     /// The data of one of this model's tensors, `tensor.bytes` long, as the file has them.

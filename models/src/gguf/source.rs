@@ -7,11 +7,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use memmap2::{Mmap, UncheckedAdvice};
+use memmap2::{Advice, Mmap, UncheckedAdvice};
 
 use super::error::{Fault, GgufError};
 use super::guard::Watch;
 
+/// Bytes that are mapped at a time, so that nobody waits long for changes of the address space.
+const PIECE: usize = 512 << 10;
 /// Multiples of this are multiples of a page everywhere.
 const PAGE: u64 = 1 << 16;
 
@@ -55,6 +57,28 @@ impl GgufFile {
     /// Whether the bytes are a map of a file, whose pages the system may drop and read again.
     pub fn is_mapped(&self) -> bool {
         matches!(self.source, Source::Mapped(_))
+    }
+
+    /// Brings a map's pages into memory and into the page tables, which is several times faster than meeting each on its
+    /// own. Returns when that is done, or at once where the system cannot.
+    pub(super) fn prefetch(&self) {
+        let Source::Mapped(Mapped { map, .. }) = &self.source else {
+            return;
+        };
+        let mut pieces = (0..map.len()).step_by(PIECE);
+        let populate = |start| map.advise_range(Advice::PopulateRead, start, PIECE.min(map.len() - start));
+        if pieces.try_for_each(populate).is_err() {
+            // an older system: it may at least read ahead
+            map.advise(Advice::WillNeed).ok();
+        }
+    }
+
+    /// Keeps a map's pages in memory while it lasts.
+    pub(super) fn lock(&self) -> io::Result<()> {
+        match &self.source {
+            Source::Mapped(Mapped { map, .. }) => map.lock(),
+            Source::Static(_) | Source::Owned(_) => Ok(()),
+        }
     }
 
     /// Gives the pages back that lie within these bytes, where they are a map of a file.

@@ -1,63 +1,20 @@
-//! Keys and values of a chunk as f32.
-
-use std::ops::Range;
+//! Keys and values as f32.
 
 use backend_api::types::Type;
 use half::f16;
 
 use crate::{kernel_set::Kernels, lanes::kernel, view::View};
 
-/// Rows of f32 at a fixed distance: the cells from number `first` of a chunk.
-#[derive(Clone, Copy)]
-pub struct Cells<'a> {
-    data: &'a [f32],
-    width: usize,
-    step: usize,
-    first: usize,
-}
-
-impl<'a> Cells<'a> {
-    /// Row `i` of the chunk.
-    #[inline(always)]
-    pub fn row(&self, i: usize) -> &'a [f32] {
-        let at = (i - self.first) * self.step;
-        &self.data[at..at + self.width]
-    }
-}
-
-/// The cells `seen` of the chunk that begins at `cell` (entry, head, page) of a pool: where they lie if they are f32,
-/// else decoded into `room`.
-pub fn decode<'a>(
-    kernels: Kernels,
-    pool: &'a View,
-    cell: [usize; 3],
-    seen: &Range<usize>,
-    room: &'a mut [f32],
-) -> Cells<'a> {
-    let [entry, head, page] = cell;
-    let width = pool.dims()[0];
-    if pool.ty() == Type::F32 {
-        let (data, step) = pool.rows_from([entry + seen.start, head, page], seen.len());
-        return Cells {
-            data,
-            width,
-            step,
-            first: seen.start,
-        };
-    }
-    for (i, row) in seen.clone().zip(room.chunks_exact_mut(width)) {
-        let bytes = pool.bytes([entry + i, head, page]);
-        match pool.ty() {
-            Type::F16 => from_f16(kernels, row, bytes),
-            Type::Q8_0 => from_q8_0(kernels, row, bytes),
-            _ => from_q4_0(kernels, row, bytes),
-        }
-    }
-    Cells {
-        data: room,
-        width,
-        step: width,
-        first: seen.start,
+/// Decodes the row at `cell` (entry, head, page) of a pool.
+pub fn decode(kernels: Kernels, pool: &View, cell: [usize; 3], row: &mut [f32]) {
+    let bytes = match pool.ty() {
+        Type::F32 => return row.copy_from_slice(pool.row(cell)),
+        _ => pool.bytes(cell),
+    };
+    match pool.ty() {
+        Type::F16 => from_f16(kernels, row, bytes),
+        Type::Q8_0 => from_q8_0(kernels, row, bytes),
+        _ => from_q4_0(kernels, row, bytes),
     }
 }
 

@@ -1,27 +1,19 @@
-//! The online softmax of one query over a chunk, a part, and all of its positions (Milakov and Gimelshein 2018,
-//! arXiv:1805.02867).
+//! States of the online softmax of a query (Milakov and Gimelshein 2018, arXiv:1805.02867).
 //!
-//! The state of a query is a slice: the weighted sum of values, then the largest score, then the sum of weights, both
-//! relative to the largest score; what follows is padding.
+//! A state is a slice: the weighted sum of values, then the largest score, then the sum of weights, both relative to the
+//! largest score; between them there may be padding.
 
-use std::ops::Range;
-
-use super::cells::Cells;
 use crate::{
-    lanes::{Lanes, WIDTH, exp, kernel, padded, sum, tanh},
+    lanes::{Lanes, exp, kernel},
     view::{PackedF32, Real},
 };
 
-/// Positions that are scored at a time, at most.
-pub const CHUNK: usize = 32;
+/// Below all scores: where nothing was seen.
+pub const LOWEST: f32 = f32::MIN;
 
-/// How scores are made of products.
-#[derive(Clone, Copy)]
-pub struct Scoring {
-    /// What q·k is multiplied with.
-    pub factor: f32,
-    /// c in c·tanh(z/c); 0 for none.
-    pub softcap: f32,
+/// Values of the state of a query, in whole cache lines.
+pub fn size(hd_v: usize) -> usize {
+    (hd_v + 2).next_multiple_of(16)
 }
 
 /// The weighted sum (padded), the largest score and the sum of weights of a state.
@@ -29,128 +21,28 @@ pub struct Scoring {
 fn split(state: &[f32]) -> (&[f32], [f32; 2]) {
     match state.split_last_chunk() {
         Some((sum, ends)) => (sum, *ends),
-        None => (state, [f32::NEG_INFINITY, 0.0]),
+        None => (state, [LOWEST, 0.0]),
     }
 }
 
 /// A state that has seen nothing.
 pub fn reset(state: &mut [f32]) {
     state.fill(0.0);
-    set_ends(state, f32::NEG_INFINITY, 0.0);
+    set_ends(state, LOWEST, 0.0);
 }
 
+/// Sets the largest score and the sum of weights.
 #[inline(always)]
-fn set_ends(state: &mut [f32], top: f32, weight: f32) {
+pub fn set_ends(state: &mut [f32], top: f32, weight: f32) {
     if let Some(ends) = state.last_chunk_mut() {
         *ends = [top, weight];
     }
 }
 
-kernel! {
-    /// Adds the cells `seen` to a state.
-    pub fn attend(
-        state: &mut [f32],
-        q: &[f32],
-        keys: Cells<'_>,
-        values: Cells<'_>,
-        seen: Range<usize>,
-        scoring: Scoring,
-    ) {
-        let mut weights = [f32::NEG_INFINITY; CHUNK];
-        score::<L>(&mut weights, q, keys, seen.clone());
-        for z in &mut weights[seen.clone()] {
-            *z *= scoring.factor;
-        }
-        if scoring.softcap > 0.0 {
-            for z in &mut weights[seen.clone()] {
-                *z = scoring.softcap * tanh::<L>(*z / scoring.softcap);
-            }
-        }
-        let (_, [top, weight]) = split(state);
-        let highest = weights.iter().fold(top, |a, &b| if b > a { b } else { a });
-        let keep = exp::<L>(top - highest);
-        for z in &mut weights {
-            *z = exp::<L>(*z - highest);
-        }
-        set_ends(state, highest, weight * keep + sum::<L>(&weights));
-        add_values::<L>(state, keep, &weights, values, seen);
-    }
-}
-
-/// Rows that go through the query's, or the sum's, registers together.
-const ROWS: usize = 4;
-
-/// Sets z to q·k for the cells `seen`.
-#[inline(always)]
-fn score<L: Lanes>(z: &mut [f32; CHUNK], q: &[f32], keys: Cells<'_>, seen: Range<usize>) {
-    let mut i = seen.start;
-    while i + ROWS <= seen.end {
-        let rows = [keys.row(i), keys.row(i + 1), keys.row(i + 2), keys.row(i + 3)];
-        z[i..i + ROWS].copy_from_slice(&dots::<L>(q, rows));
-        i += ROWS;
-    }
-    for (i, z) in (i..seen.end).zip(&mut z[i..]) {
-        [*z, ..] = dots::<L>(q, [keys.row(i), &[], &[], &[]]);
-    }
-}
-
-/// Products of a query and several keys, of which those after the first may be empty; each one's bits do not depend on
-/// the others.
-#[inline(always)]
-fn dots<L: Lanes>(q: &[f32], rows: [&[f32]; ROWS]) -> [f32; ROWS] {
-    let [a, b, c, d] = rows;
-    let [mut sa, mut sb, mut sc, mut sd] = [L::splat(0.0); ROWS];
-    let (chunks, rest) = q.as_chunks::<WIDTH>();
-    if b.is_empty() {
-        for (q, a) in chunks.iter().zip(a.as_chunks().0) {
-            sa = L::mul_add(L::load(q), L::load(a), sa);
-        }
-    } else {
-        let (bc, dc) = (b.as_chunks().0.iter().zip(c.as_chunks().0), d.as_chunks().0);
-        for (((q, a), (b, c)), d) in chunks.iter().zip(a.as_chunks().0).zip(bc).zip(dc) {
-            let q = L::load(q);
-            sa = L::mul_add(q, L::load(a), sa);
-            sb = L::mul_add(q, L::load(b), sb);
-            sc = L::mul_add(q, L::load(c), sc);
-            sd = L::mul_add(q, L::load(d), sd);
-        }
-    }
-    if !rest.is_empty() {
-        let (q, at) = (padded::<L>(rest), q.len() - rest.len());
-        let last = |row: &[f32], sum| L::mul_add(q, padded::<L>(row.get(at..).unwrap_or(&[])), sum);
-        (sa, sb, sc, sd) = (last(a, sa), last(b, sb), last(c, sc), last(d, sd));
-    }
-    [L::total(sa), L::total(sb), L::total(sc), L::total(sd)]
-}
-
-/// y = y·keep + Σ weight·v, cell after cell.
-#[inline(always)]
-fn add_values<L: Lanes>(y: &mut [f32], keep: f32, weights: &[f32; CHUNK], values: Cells<'_>, seen: Range<usize>) {
-    let (mut i, mut keep) = (seen.start, keep);
-    while i + ROWS <= seen.end {
-        let [a, b, c, d] = [values.row(i), values.row(i + 1), values.row(i + 2), values.row(i + 3)];
-        let (wa, wb, wc, wd) = (weights[i], weights[i + 1], weights[i + 2], weights[i + 3]);
-        let (va, vb, vc, vd) = (L::splat(wa), L::splat(wb), L::splat(wc), L::splat(wd));
-        let (zero, kept) = (L::splat(0.0), L::splat(keep));
-        let (chunks, rest) = y[..a.len()].as_chunks_mut::<WIDTH>();
-        let at = WIDTH * chunks.len();
-        let (bc, dc) = (b.as_chunks().0.iter().zip(c.as_chunks().0), d.as_chunks().0);
-        for (((y, a), (b, c)), d) in chunks.iter_mut().zip(a.as_chunks().0).zip(bc).zip(dc) {
-            let sum = L::mul_add(va, L::load(a), L::mul_add(L::load(y), kept, zero));
-            let sum = L::mul_add(vc, L::load(c), L::mul_add(vb, L::load(b), sum));
-            *y = L::store(L::mul_add(vd, L::load(d), sum));
-        }
-        for ((((y, a), b), c), d) in rest.iter_mut().zip(&a[at..]).zip(&b[at..]).zip(&c[at..]).zip(&d[at..]) {
-            *y = L::fma(wd, *d, L::fma(wc, *c, L::fma(wb, *b, L::fma(wa, *a, *y * keep))));
-        }
-        (i, keep) = (i + ROWS, 1.0);
-    }
-    for (i, weight) in (i..seen.end).zip(&weights[i..]) {
-        for (y, v) in y.iter_mut().zip(values.row(i)) {
-            *y = L::fma(*weight, *v, *y * keep);
-        }
-        keep = 1.0;
-    }
+/// Writes a state.
+pub fn write(state: &mut [f32], sum: &[f32], top: f32, weight: f32) {
+    state[..sum.len()].copy_from_slice(sum);
+    set_ends(state, top, weight);
 }
 
 kernel! {
@@ -158,9 +50,6 @@ kernel! {
     pub fn merge(state: &mut [f32], part: &[f32]) {
         let (_, [top, weight]) = split(state);
         let (sum, [part_top, part_weight]) = split(part);
-        if part_weight == 0.0 {
-            return;
-        }
         let highest = if part_top > top { part_top } else { top };
         let (keep, scale) = (exp::<L>(top - highest), exp::<L>(part_top - highest));
         for (y, x) in state.iter_mut().zip(sum) {
@@ -173,16 +62,22 @@ kernel! {
 kernel! {
     /// The average of the values, in which a sink takes weight but has no value.
     pub fn finish(y: &mut [f32], state: &[f32], sink: Option<PackedF32>) {
-        let (sum, [top, weight]) = split(state);
-        let (mut keep, mut weight) = (1.0, weight);
-        if let Some(sink) = sink.map(Real::get) {
-            let highest = if sink > top { sink } else { top };
-            keep = exp::<L>(top - highest);
-            weight = weight * keep + exp::<L>(sink - highest);
-        }
-        let scale = keep / weight;
+        let (sum, ends) = split(state);
+        let scale = share::<L>(ends, sink);
         for (y, x) in y.iter_mut().zip(sum) {
             *y = x * scale;
         }
     }
+}
+
+/// What a weighted sum is multiplied with to be an average.
+#[inline(always)]
+fn share<L: Lanes>([top, weight]: [f32; 2], sink: Option<PackedF32>) -> f32 {
+    let (mut keep, mut weight) = (1.0, weight);
+    if let Some(sink) = sink.map(Real::get) {
+        let highest = if sink > top { sink } else { top };
+        keep = exp::<L>(top - highest);
+        weight = weight * keep + exp::<L>(sink - highest);
+    }
+    keep / weight
 }

@@ -1,6 +1,6 @@
 //! Plain Rust, for processors without AVX2.
 
-use super::{Lanes, Rows};
+use super::{Four, Lanes, Rows};
 
 /// An array made in a loop, which the compiler turns into vectors.
 macro_rules! each {
@@ -13,19 +13,8 @@ macro_rules! each {
     }};
 }
 
-/// Sums of products of 16 codes. Two products of 8 bits fit into an i16 where |w·x| ≤ 128·127. Which of the codes go to
-/// which of the sums is of no account, since they share a scale.
-macro_rules! dot16 {
-    ($w:expr, $x:expr, $code:ty) => {{
-        let (w, x): (&[u8; 16], &[u8; 16]) = ($w, $x);
-        let low = each!(0; 8, i => i16::from(w[i] as $code) * i16::from(x[i] as i8));
-        let high = each!(0; 8, i => i16::from(w[i + 8] as $code) * i16::from(x[i + 8] as i8));
-        let pairs = each!(0; 8, i => low[i] + high[i]);
-        each!(0.0; 4, i => (i32::from(pairs[i]) + i32::from(pairs[i + 4])) as f32)
-    }};
-}
-
-/// Sums of two products of 8 bits, for four times 16 codes.
+/// Sums of two products of 8 bits, for four times 16 codes. Two fit into an i16 where |w·x| ≤ 128·127. Which of the codes
+/// go to which of the sums is of no account, since they share a scale.
 macro_rules! pairs {
     ($w:expr, $x:expr, $code:ty) => {{
         let mut out = [0; 32];
@@ -36,18 +25,6 @@ macro_rules! pairs {
             *out = each!(0; 8, i => low[i] + high[i]);
         }
         out
-    }};
-}
-
-/// The sums of four times 16 codes.
-macro_rules! dot {
-    ($w:expr, $x:expr, $code:ty) => {{
-        let mut sums = [0.0; 16];
-        let quarters = $w.as_chunks().0.iter().zip($x.as_chunks().0);
-        for (sums, (w, x)) in sums.as_chunks_mut::<4>().0.iter_mut().zip(quarters) {
-            *sums = dot16!(w, x, $code);
-        }
-        sums
     }};
 }
 
@@ -130,18 +107,14 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
-    unsafe fn pair(a: f32, b: f32) -> [f32; 16] {
-        Self::alternate([a, a], [b, b])
+    unsafe fn factors(rows: Rows) -> [f32; 16] {
+        let [a, b] = rows.map(|row| Self::f16(row.cast::<u16>().read_unaligned()));
+        each!(0.0; 16, i => if i < 8 { a } else { b })
     }
 
     #[inline(always)]
-    unsafe fn alternate(a: [f32; 2], b: [f32; 2]) -> [f32; 16] {
-        each!(0.0; 16, i => [a, b][i / 8][i % 2])
-    }
-
-    #[inline(always)]
-    unsafe fn quarters(a: [f32; 2], b: [f32; 2]) -> [f32; 16] {
-        each!(0.0; 16, i => [a, b][i / 8][i / 4 % 2])
+    unsafe fn factor_pairs(rows: Rows) -> [[f32; 16]; 2] {
+        [Self::factors(rows), Self::factors(rows.map(|row| row.add(2)))]
     }
 
     #[inline(always)]
@@ -269,13 +242,79 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
-    unsafe fn dot_unsigned(w: [u8; 64], x: [u8; 64]) -> [f32; 16] {
-        dot!(w, x, u8)
+    unsafe fn load64(from: *const u8) -> [u8; 64] {
+        from.cast::<[u8; 64]>().read_unaligned()
     }
 
     #[inline(always)]
-    unsafe fn dot_signed(w: [u8; 64], x: [u8; 64]) -> [f32; 16] {
-        dot!(w, x, i8)
+    unsafe fn add_dots(sums: [i32; 16], w: [u8; 64], x: [u8; 64], signed: bool) -> [i32; 16] {
+        let pairs = if signed {
+            Self::pairs_signed(w, x)
+        } else {
+            Self::pairs_unsigned(w, x)
+        };
+        each!(0; 16, i => {
+            let first = i / 4 * 8 + i % 4;
+            sums[i] + i32::from(pairs[first]) + i32::from(pairs[first + 4])
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn sixteens<const BYTES: usize, const AT: usize>(four: Four) -> [u8; 64] {
+        let mut out = [0; 64];
+        for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+            *out = four.block(i, BYTES).add(AT).cast::<[u8; 16]>().read_unaligned();
+        }
+        out
+    }
+
+    #[inline(always)]
+    unsafe fn thirty_twos<const BYTES: usize, const AT: usize>(four: Four) -> [[u8; 64]; 2] {
+        let next = Four {
+            from: four.from.wrapping_add(16),
+            ..four
+        };
+        [Self::sixteens::<BYTES, AT>(four), Self::sixteens::<BYTES, AT>(next)]
+    }
+
+    #[inline(always)]
+    unsafe fn fifth_bits<const BYTES: usize, const AT: usize>(four: Four) -> [[u8; 64]; 2] {
+        let words = each!(0; 4, i => four.block(i, BYTES).add(AT).cast::<u32>().read_unaligned());
+        [
+            each!(0; 64, i => (words[i / 16] >> (i % 16) & 1) as u8 * 16),
+            each!(0; 64, i => (words[i / 16] >> (16 + i % 16) & 1) as u8 * 16),
+        ]
+    }
+
+    #[inline(always)]
+    unsafe fn halves<const BYTES: usize, const AT: usize>(fours: &[[Four; 2]; 2]) -> [f32; 16] {
+        each!(0.0; 16, i => {
+            let block = fours[i / 8][i / 4 % 2].block(i % 4, BYTES);
+            Self::f16(block.add(AT).cast::<u16>().read_unaligned())
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn powers<const BYTES: usize, const AT: usize>(fours: &[[Four; 2]; 2]) -> [f32; 16] {
+        each!(0.0; 16, i => {
+            let e = u32::from(*fours[i / 8][i / 4 % 2].block(i % 4, BYTES).add(AT));
+            f32::from_bits(if e < 2 { 0x0020_0000 << e } else { (e - 1) << 23 })
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn both_eights(from: *const f32) -> [f32; 16] {
+        each!(0.0; 16, i => from.add(i % 8).read_unaligned())
+    }
+
+    #[inline(always)]
+    unsafe fn spread_four(v: [f32; 16], row: usize, quad: usize) -> [f32; 16] {
+        each!(0.0; 16, i => v[8 * row + 4 * quad + i / 4])
+    }
+
+    #[inline(always)]
+    unsafe fn folded(a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        each!(0.0; 16, i => [a, b][i / 8][i % 8] + [a, b][i / 8][i % 8 + 8])
     }
 }
 

@@ -1,14 +1,13 @@
 //! The kernels alone: every type, instruction set and way against f64 sums of decoded weights.
 
 mod nodes;
+mod panels;
 
 use backend_api::{decode::decode_row, types::Type};
 
 use super::{
-    columns::column_bytes,
-    kernel::{PANEL_COLUMNS, PANEL_ROWS, Takes, Weights},
+    kernel::{Takes, Weights},
     select::{SETS, Selected, Way, select},
-    supers,
 };
 use crate::kernel_set::{KernelSet, Kernels};
 
@@ -142,32 +141,25 @@ impl Case {
     /// The products of some of the columns, each of them `rows` long, from weights at an odd address.
     fn run(&self, set: &Selected, columns: &[usize]) -> Vec<Vec<f32>> {
         let kernel = set.kernel(self.ty, self.way).unwrap();
-        let bytes = column_bytes(self.values).max(supers::column_bytes(self.values));
+        let bytes = Takes::QUANTIZED
+            .map(|(_, bytes)| bytes(self.values))
+            .into_iter()
+            .max()
+            .unwrap();
         let mut quantized = vec![vec![Line([0; 64]); bytes.div_ceil(64)]; columns.len()];
         let mut pointers = Vec::new();
         for (quantized, &column) in quantized.iter_mut().zip(columns) {
             let (x, to) = (&self.columns[column], quantized.as_mut_ptr().cast::<u8>());
             pointers.push(match kernel.takes {
                 Takes::Plain => x.as_ptr().cast(),
-                Takes::Supers => {
-                    // SAFETY: as below.
-                    unsafe { set.quantize_supers(x, to) };
-                    to.cast_const()
-                }
-                Takes::Blocks => {
+                kind => {
                     // SAFETY: the column has the bytes that it takes, and the set is available.
-                    unsafe { set.quantize(x, to) };
+                    unsafe { set.quantize(kind as usize, x, to) };
                     to.cast_const()
                 }
             });
         }
-        let unaligned: Vec<u8> = [0].iter().chain(&self.weights).copied().collect();
-        let weights = Weights {
-            start: unaligned[1..].as_ptr(),
-            stride: self.weights.len() / self.rows,
-            rows: self.rows,
-            values: self.values,
-        };
+        let (_unaligned, weights) = self.weights();
         let stride = self.rows + 1;
         let mut tile = vec![f32::NAN; stride * columns.len()];
         // SAFETY: rows and columns are whole, and the set is available.
@@ -177,12 +169,28 @@ impl Case {
         columns().map(|(values, _)| values.to_vec()).collect()
     }
 
+    /// The weights at an odd address, and the memory that they are in.
+    fn weights(&self) -> (Vec<u8>, Weights) {
+        let unaligned: Vec<u8> = [0].iter().chain(&self.weights).copied().collect();
+        let weights = Weights {
+            start: unaligned[1..].as_ptr(),
+            stride: self.weights.len() / self.rows,
+            rows: self.rows,
+            values: self.values,
+        };
+        (unaligned, weights)
+    }
+
+    /// The products of all columns in f64.
+    fn expected(&self) -> Vec<f64> {
+        let expected = |x: &Vec<f32>| expected(self.ty, &self.weights, x, self.rows);
+        self.columns.iter().flat_map(expected).collect()
+    }
+
     fn check(&self, set: &Selected, bound: f64) {
         let all: Vec<usize> = (0..self.columns.len()).collect();
         let found = self.run(set, &all).concat();
-        let expected = |x: &Vec<f32>| expected(self.ty, &self.weights, x, self.rows);
-        let expected: Vec<f64> = self.columns.iter().flat_map(expected).collect();
-        let error = nmse(&found, &expected);
+        let error = nmse(&found, &self.expected());
         let Case {
             ty, way, values, rows, ..
         } = self;
@@ -205,59 +213,6 @@ fn integer_products_are_of_class_q() {
         for (blocks, rows, columns) in [(1, 8, 16), (5, 8, 9), (2, 5, 24), (9, 8, 32), (3, 7, 13)] {
             Case::new(ty, Way::Integer, blocks * ty.block_values(), rows, columns).check(set, 1e-4);
         }
-    }
-}
-
-/// The sets that multiply many columns in panels.
-fn panel_sets() -> Vec<Selected> {
-    sets()
-        .into_iter()
-        .filter(|set| set.kernel(Type::Q8_0, Way::Panel).is_some())
-        .collect()
-}
-
-#[test]
-fn panels_are_of_class_q() {
-    for (set, ty) in panel_sets().iter().flat_map(|s| blocks().map(move |t| (s, t))) {
-        for (blocks, rows, columns) in [
-            (1, 32, 1),
-            (5, 32, 9),
-            (2, 5, 24),
-            (9, 17, 35),
-            (3, PANEL_ROWS, PANEL_COLUMNS),
-        ] {
-            Case::new(ty, Way::Panel, blocks * ty.block_values(), rows, columns).check(set, 1e-4);
-        }
-    }
-}
-
-#[test]
-fn panels_compute_what_single_columns_do() {
-    // over columns that are quantized alike
-    let small = || blocks().filter(|ty| ty.block_values() == 32);
-    for (set, ty) in panel_sets().iter().flat_map(|s| small().map(move |t| (s, t))) {
-        let panel = Case::new(ty, Way::Panel, 9 * ty.block_values(), PANEL_ROWS, 13);
-        let columns: Vec<usize> = (0..13).collect();
-        let found = panel.run(set, &columns).concat();
-        // tiles of fewer rows, from the same weights
-        let single = |first: usize| {
-            let bytes = panel.weights.len() / panel.rows;
-            let case = Case {
-                way: Way::Integer,
-                rows: 8,
-                weights: panel.weights[first * bytes..(first + 8) * bytes].to_vec(),
-                columns: panel.columns.clone(),
-                ..panel
-            };
-            case.run(set, &columns)
-        };
-        let tiles: Vec<_> = (0..PANEL_ROWS).step_by(8).map(single).collect();
-        let expected = columns
-            .iter()
-            .flat_map(|&c| tiles.iter().flat_map(move |tile| &tile[c]));
-        let expected: Vec<f64> = expected.map(|&v| f64::from(v)).collect();
-        let error = nmse(&found, &expected);
-        assert!(error <= 1e-11, "{ty}: {error:e}");
     }
 }
 
@@ -286,9 +241,9 @@ fn plain_weights_take_any_number_of_values() {
 #[test]
 fn a_column_has_the_same_bits_beside_any_others() {
     for (set, &ty) in sets().iter().flat_map(|s| Type::WEIGHTS.iter().map(move |t| (s, t))) {
-        for way in [Way::Exact, Way::Integer, Way::Panel]
+        for way in [Way::Exact, Way::Integer]
             .into_iter()
-            .filter(|&way| (way == Way::Exact || ty.is_quantized()) && set.kernel(ty, way).is_some())
+            .filter(|&way| way == Way::Exact || ty.is_quantized())
         {
             let case = Case::new(ty, way, 512, 3, 12);
             let alone = case.run(set, &[5]).concat();

@@ -14,10 +14,11 @@ use backend_api::{
     types::Type,
 };
 
-use super::{PANEL_COLUMNS, Random, nmse};
+use super::{Random, nmse};
 use crate::{
     device::CpuDevice,
-    kernel_set::{KernelSet, Kernels},
+    kernel_set::{KernelSet, Kernels, Tiles},
+    product::panel::BLOCK_COLUMNS,
 };
 
 /// Columns of the largest step of most trials.
@@ -207,8 +208,7 @@ impl Trial {
             reference::run(&self.draft.graph(), &mut expected, &step).unwrap();
             let (expected, _) = self.values_of(&expected, &step);
             let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
-            for set in KernelSet::ALL.into_iter().filter(|s| s.is_available()) {
-                let kernels = Kernels::forced(set).unwrap();
+            for kernels in sets() {
                 let [one, three] = [1, 3].map(|threads| self.run(&device(kernels, threads), step));
                 let (values, rest) = self.values_of(&one, &step);
                 assert!(one == three, "threads change the result");
@@ -224,10 +224,17 @@ impl Trial {
                 } else {
                     nmse(&values, &expected)
                 };
-                assert!(error <= bound, "{} T={tokens} {set:?}: {error:e}", operation.name());
+                assert!(error <= bound, "{} T={tokens} {kernels}: {error:e}", operation.name());
             }
         }
     }
+}
+
+/// The sets that this machine has, and tiles in plain Rust.
+fn sets() -> impl Iterator<Item = Kernels> {
+    let forced = KernelSet::ALL.into_iter().filter_map(|set| Kernels::forced(set).ok());
+    let best = Kernels::best();
+    forced.chain(best.with_amx()).chain([best.with_emulated_tiles()])
 }
 
 const Q: f64 = 1e-4;
@@ -258,7 +265,7 @@ fn large_products_are_divided_among_threads() {
 #[test]
 fn steps_of_more_columns_than_share_a_panel_are_divided() {
     // one column, and a few, are left over
-    for columns in [PANEL_COLUMNS as u32 + 1, PANEL_COLUMNS as u32 + 8] {
+    for columns in [BLOCK_COLUMNS as u32 + 1, BLOCK_COLUMNS as u32 + 8] {
         for ty in [Type::Q8_0, Type::Q4_K, Type::IQ4_XS] {
             let mut trial = Trial::of(columns);
             let x = trial.values([256, columns, 1]);
@@ -390,8 +397,80 @@ fn the_fastest_kernel_is_reached() {
                     .any(|c| c.name == name && c.value == 1)
             };
             let vnni = if kernels.vnni() { "vnni" } else { "" };
+            // AVX-VNNI has nothing for floats
+            let exact = if set == KernelSet::AvxVnni {
+                KernelSet::Avx2
+            } else {
+                set
+            };
             assert!(called(format!("kernel.product.q8_0.{}{vnni}", set.name())), "{kernels}");
-            assert!(called(format!("kernel.product.q8_0.exact.{}", set.name())), "{kernels}");
+            assert!(
+                called(format!("kernel.product.q8_0.exact.{}", exact.name())),
+                "{kernels}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_fastest_kernel_for_many_columns_is_reached() {
+    let mut trial = Trial::of(9);
+    let inputs = [trial.values([256, 9, 1]), trial.weights(Type::Q8_0, [256, 16, 1])];
+    let output = trial.output([16, 9, 1]);
+    let step = Step {
+        tokens: 9,
+        ..Step::default()
+    };
+    for kernels in sets().filter(|kernels| kernels.set() != KernelSet::Scalar) {
+        for kernels in [kernels, kernels.without_vnni()] {
+            let device = device(kernels, 1);
+            for precision in [0, 1] {
+                trial.node(Product, &inputs, output, precision);
+                trial.run(&device, step);
+            }
+            let plain = if kernels.vnni() {
+                "avx512vnni"
+            } else {
+                kernels.set().name()
+            };
+            let quantized = match kernels.tiles() {
+                None => plain,
+                Some(Tiles::Instructions) => "amx",
+                Some(Tiles::Emulated) => "amx-emulated",
+            };
+            let counters = device.counters().unwrap();
+            let mut names: Vec<_> = counters
+                .iter()
+                .filter(|c| c.name.starts_with("kernel."))
+                .map(|c| &*c.name)
+                .collect();
+            names.sort_unstable();
+            let floats = if kernels.set() == KernelSet::AvxVnni {
+                KernelSet::Avx2
+            } else {
+                kernels.set()
+            };
+            let exact = format!("kernel.product.q8_0.exact.panel.{}", floats.name());
+            assert_eq!(names, [exact, format!("kernel.product.q8_0.panel.{quantized}")]);
+        }
+    }
+    let best = Kernels::best();
+    assert_eq!(
+        best.tiles().is_some(),
+        best.with_amx().is_some(),
+        "AMX is used where it is"
+    );
+}
+
+#[test]
+fn plain_weights_take_panels_too() {
+    for ty in [Type::F32, Type::F16, Type::BF16] {
+        for columns in [9, 30] {
+            let mut trial = Trial::of(columns);
+            let inputs = [trial.values([300, columns, 1]), trial.weights(ty, [300, 67, 1])];
+            let output = trial.output([67, columns, 1]);
+            trial.node(Product, &inputs, output, 0);
+            trial.check(E);
         }
     }
 }

@@ -167,6 +167,26 @@ fn a_sequence_can_be_cut_by_a_whole_step() {
     }
 }
 
+/// Tokens one by one, and the same tokens with guesses after each that turn out right for `right` tokens.
+#[rstest]
+fn guesses_leave_no_trace(#[values(0, 1, 3)] right: u32, #[values(1, 5, 20)] window: u32) {
+    let config = CacheConfig::full(16, 1, 100, 4, &[Some(window), None]);
+    let (mut plain, mut guessing) = (World::new(config.clone(), 3), World::new(config.with_ahead(3), 3));
+    guessing.ahead = 3;
+    for start in (0..96).step_by(right as usize + 1) {
+        for token in start..=start + right {
+            plain.store(&[(0, &[token])]);
+        }
+        let guesses = values(start..start + 4);
+        guessing.store(&[(0, &guesses[..guesses.len().min(100 - start as usize)])]);
+        guessing.truncate(0, start + 1 + right).unwrap();
+        for length in 0..=start + 1 + right {
+            let resumable = [&plain, &guessing].map(|world| world.cache.resumable(0, length));
+            assert_eq!(resumable[0], resumable[1], "{length} of {} tokens", start + 1 + right);
+        }
+    }
+}
+
 #[test]
 fn a_refused_step_says_what_is_lacking_and_leaves_all_as_it_was() {
     let mut config = CacheConfig::full(16, 2, 64, 64, &[Some(3), None]);
@@ -258,6 +278,7 @@ fn impossible_dimensions_are_refused(
         sequences,
         context: 64,
         step_tokens,
+        ahead: 0,
         groups,
     };
     assert!(matches!(Cache::new(config), Err(CacheError::Config { .. })));

@@ -15,6 +15,8 @@ struct World {
     cells: HashMap<(usize, usize), u32>,
     tables: Vec<Vec<i32>>,
     flat: Vec<Vec<u32>>,
+    /// How many of the tokens of each sequence in the next steps are ahead.
+    ahead: u32,
 }
 
 impl World {
@@ -35,6 +37,7 @@ impl World {
             cells: HashMap::new(),
             tables,
             flat,
+            ahead: 0,
         }
     }
 
@@ -53,7 +56,7 @@ impl World {
             .iter()
             .map(|(sequence, values)| (*sequence, values.len() as u32))
             .collect();
-        self.cache.begin(&counts, &mut self.step)?;
+        self.cache.begin_ahead(&counts, self.ahead, &mut self.step)?;
         for (sequence, values) in columns {
             self.flat[*sequence].extend_from_slice(values);
         }

@@ -81,6 +81,7 @@ fn step(world: &mut World, random: &mut Random, next_value: &mut u32) -> bool {
         .iter()
         .map(|(sequence, values)| (*sequence, &values[..]))
         .collect();
+    world.ahead = random.below(u64::from(config.ahead) + 1) as u32;
     let before = world.state();
     match world.try_store(&columns) {
         Ok(()) => {
@@ -108,8 +109,9 @@ proptest! {
         context in 1u32..200,
         step_tokens in 1u32..50,
         windows in prop::collection::vec(prop::option::of(1u32..70), 1..4),
+        ahead in 0u32..9,
     ) {
-        let config = CacheConfig::full(16, sequences, context, step_tokens, &windows);
+        let config = CacheConfig::full(16, sequences, context, step_tokens, &windows).with_ahead(ahead);
         prop_assert_eq!(run(config, 120, seed), 0);
     }
 
@@ -135,9 +137,11 @@ fn scarce_pages_are_refused_in_the_random_histories() {
     assert!(run(config, 200, 1) > 5);
 }
 
-/// Pages with a token among the newest `keep` of n.
-fn pages_held(n: u32, keep: u32, page_tokens: u32) -> u32 {
-    let mut pages: Vec<u32> = (n.saturating_sub(keep)..n).map(|token| token / page_tokens).collect();
+/// Pages with a token among the newest `keep` of n, or among `ahead` more.
+fn pages_held(n: u32, keep: u32, ahead: u32, page_tokens: u32) -> u32 {
+    let mut pages: Vec<u32> = (n.saturating_sub(keep)..n + ahead)
+        .map(|token| token / page_tokens)
+        .collect();
     pages.dedup();
     pages.len() as u32
 }
@@ -146,9 +150,10 @@ fn pages_held(n: u32, keep: u32, page_tokens: u32) -> u32 {
 fn pages_needed_is_the_most_that_any_length_holds() {
     for page_tokens in [1, 2, 4, 8] {
         for (window, step_tokens) in (1..20).flat_map(|w| (1..12).map(move |t| (w, t))) {
-            for context in 1..48 {
-                let config = CacheConfig::full(page_tokens, 3, context, step_tokens, &[]);
-                let most = |keep| (0..=context).map(|n| pages_held(n, keep, page_tokens)).max().unwrap();
+            for (context, ahead) in (1..48).zip([0, 1, 5].into_iter().cycle()) {
+                let config = CacheConfig::full(page_tokens, 3, context, step_tokens, &[]).with_ahead(ahead);
+                let held = |keep, n| pages_held(n, keep, ahead.min(context - n), page_tokens);
+                let most = |keep| (0..=context).map(|n| held(keep, n)).max().unwrap();
                 assert_eq!(config.pages_needed(Some(window)), 3 * most(window + step_tokens - 1));
                 assert_eq!(config.pages_needed(None), 3 * most(u32::MAX));
             }

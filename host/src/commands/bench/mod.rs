@@ -141,6 +141,7 @@ fn request(args: &BenchArgs, threads: u32, context: u32) -> Request {
         plugins: args.plugins.clone(),
         backend: (args.backend != "auto").then(|| args.backend.clone()),
         fallback: !args.no_fallback,
+        features: args.cpu_features.clone(),
         devices: args.devices.clone().unwrap_or_default(),
         threads,
         wishes: Wishes {
@@ -151,6 +152,7 @@ fn request(args: &BenchArgs, threads: u32, context: u32) -> Request {
         },
         sequences: 1,
         rows: 1,
+        ahead: 0,
         cache_type: args.kv_type,
     }
 }

@@ -214,6 +214,7 @@ fn fixture(name: &str) -> (Arc<Gguf>, Model, Settings) {
 fn served(file: Gguf) -> (Arc<Gguf>, Model, Settings) {
     let model = Model::load(&file).unwrap();
     let settings = Settings {
+        ahead: 0,
         context: 32,
         batch: 4,
         rows: 2,

@@ -1,0 +1,61 @@
+//! Queries in whole numbers, which are multiplied with the codes of keys as they are.
+
+use backend_api::types::Type;
+
+use super::{WIDEST, part::HEADS};
+use crate::{kernel_set::Kernels, lanes::kernel};
+
+/// Queries rounded to 8 bits.
+#[repr(C, align(64))]
+pub struct Queries {
+    pub codes: [[i8; WIDEST]; HEADS],
+    /// What sums begin with, four values a lane, so that what makes the keys' codes unsigned is taken off.
+    pub starts: [[i32; WIDEST / 4]; HEADS],
+    pub scales: [f32; HEADS],
+}
+
+impl Queries {
+    /// Queries of zeros.
+    pub fn new() -> Queries {
+        Queries {
+            codes: [[0; WIDEST]; HEADS],
+            starts: [[0; WIDEST / 4]; HEADS],
+            scales: [0.0; HEADS],
+        }
+    }
+
+    /// Rounds query `i`, for keys of a type.
+    pub fn set(&mut self, kernels: Kernels, i: usize, q: &[f32], ty: Type) {
+        self.scales[i] = round(kernels, q, &mut self.codes[i], &mut self.starts[i], offset(ty));
+    }
+}
+
+/// What is added to the codes of a type, so that they are unsigned.
+fn offset(ty: Type) -> i32 {
+    if ty == Type::Q4_0 { 8 } else { 128 }
+}
+
+kernel! {
+    /// Rounds a query of whole blocks to codes; gives their scale.
+    fn round(q: &[f32], codes: &mut [i8; WIDEST], starts: &mut [i32; WIDEST / 4], offset: i32) -> f32 {
+        let mut largest = L::splat(0.0);
+        for x in q.as_chunks().0 {
+            let x = L::load(x);
+            largest = L::max(x, L::max(L::mul_add(x, L::splat(-1.0), L::splat(0.0)), largest));
+        }
+        let largest = L::largest(largest);
+        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+        for (code, x) in codes.iter_mut().zip(q) {
+            *code = (x * inverse).round_ties_even() as i8;
+        }
+        for (start, [a, b, c, d]) in starts.iter_mut().zip(codes.as_chunks().0) {
+            *start = -offset * (i32::from(*a) + i32::from(*b) + i32::from(*c) + i32::from(*d));
+        }
+        largest / 127.0
+    }
+}
+
+/// Whether attention to pages of these types goes through whole numbers, where it may round.
+pub fn serves(kernels: Kernels, keys: Type, values: Type) -> bool {
+    cfg!(target_arch = "x86_64") && kernels.vnni() && keys == values && matches!(keys, Type::Q8_0 | Type::Q4_0)
+}

@@ -1,0 +1,281 @@
+//! The emulation as a `libcuda.so.1`: the functions of NVIDIA's driver that `backend-cuda37` calls, over emulated devices, so that the
+//! plugin itself is tested, its calls of the driver included. Link this library under that name into a folder of
+//! `LD_LIBRARY_PATH`.
+//!
+//! As strict as the driver where that is known: calls need a current context, a capture allows launches alone, and a
+//! module has the kernels that its PTX has.
+#![allow(non_snake_case, clippy::missing_safety_doc, unused_unsafe)] // the names, and what they ask, are NVIDIA's
+
+use std::{
+    cell::Cell,
+    collections::HashMap,
+    ffi::{CStr, CString, c_char, c_int, c_uint, c_ulonglong, c_void},
+    sync::{LazyLock, Mutex, PoisonError},
+};
+
+use backend_api::{BackendError, Result, error::Code};
+use backend_cuda37::driver::{Captured, Driver, Event, Module, Shape, Stream};
+
+use crate::{MEMORY, driver::Emulated, streams};
+
+/// Devices. A context is the number of its device, from 1.
+static DEVICES: LazyLock<[Emulated; 2]> = LazyLock::new(|| [MEMORY; 2].map(Emulated::new));
+
+thread_local! {
+    static CONTEXT: Cell<u64> = const { Cell::new(0) };
+    /// The stream that this thread captures.
+    static CAPTURES: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// The PTX of modules by their handles, and the kernels that were asked for.
+static MODULES: LazyLock<Mutex<HashMap<u64, String>>> = LazyLock::new(Mutex::default);
+static KERNELS: Mutex<Vec<CString>> = Mutex::new(Vec::new());
+
+/// Numbers of errors, with their names.
+const ERRORS: [(u32, &CStr); 10] = [
+    (1, c"CUDA_ERROR_INVALID_VALUE"),
+    (2, c"CUDA_ERROR_OUT_OF_MEMORY"),
+    (100, c"CUDA_ERROR_NO_DEVICE"),
+    (101, c"CUDA_ERROR_INVALID_DEVICE"),
+    (201, c"CUDA_ERROR_INVALID_CONTEXT"),
+    (218, c"CUDA_ERROR_INVALID_PTX"),
+    (500, c"CUDA_ERROR_NOT_FOUND"),
+    (704, c"CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED"),
+    (719, c"CUDA_ERROR_LAUNCH_FAILED"),
+    (900, c"CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"),
+];
+
+/// What a function gives: 0, or the number of an error.
+type Status = u32;
+
+fn status(done: Result<(), Status>) -> Status {
+    done.err().unwrap_or(0)
+}
+
+/// The number for an error of the emulation, whose words go to standard error, since the driver has none.
+fn number(error: BackendError) -> Status {
+    eprintln!("emulated driver: {error}");
+    match error.code() {
+        Code::OutOfMemory => 2,
+        Code::Invalid => 1,
+        _ => 719,
+    }
+}
+
+/// The device of this thread's context.
+fn device() -> Result<&'static Emulated, Status> {
+    let context = CONTEXT.get().checked_sub(1).ok_or(201u32)?;
+    DEVICES.get(context as usize).ok_or(201)
+}
+
+/// As [`device`], for what a capture does not allow.
+fn uncaptured() -> Result<&'static Emulated, Status> {
+    match CAPTURES.get() {
+        Some(_) => Err(900),
+        None => device(),
+    }
+}
+
+/// Defines functions of the driver. Their callers vouch for pointers and handles, as NVIDIA's documentation asks.
+macro_rules! driver {
+    ($(fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block)+) => {$(
+        /// As the driver's.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name($($arg: $ty),*) -> Status {
+            // SAFETY: the caller's promise covers every use of its pointers and handles.
+            let body = || -> Result<(), Status> { unsafe { $body } };
+            status(body())
+        }
+    )+};
+}
+
+/// Writes a result.
+///
+/// # Safety
+/// `to` may be written.
+unsafe fn give<T>(to: *mut T, value: T) -> Result<(), Status> {
+    // SAFETY: the caller's promise.
+    unsafe { to.write(value) };
+    Ok(())
+}
+
+fn known(ordinal: c_int) -> Result<u64, Status> {
+    let known = u64::try_from(ordinal).ok().filter(|&n| n < DEVICES.len() as u64);
+    known.ok_or(101)
+}
+
+driver! {
+    fn cuInit(flags: c_uint) { if flags == 0 { Ok(()) } else { Err(1) } }
+
+    fn cuDriverGetVersion(version: *mut c_int) { give(version, 11040) }
+
+    fn cuDeviceGetCount(count: *mut c_int) { give(count, DEVICES.len() as c_int) }
+
+    fn cuDeviceGet(device: *mut c_int, ordinal: c_int) { give(device, known(ordinal)? as c_int) }
+
+    fn cuDeviceGetName(name: *mut c_char, length: c_int, device: c_int) {
+        let spelled = format!("emulated driver's device {}\0", known(device)?);
+        if spelled.len() > length as usize { return Err(1) }
+        name.copy_from_nonoverlapping(spelled.as_ptr().cast(), spelled.len());
+        Ok(())
+    }
+
+    fn cuDeviceTotalMem_v2(bytes: *mut usize, device: c_int) {
+        known(device)?;
+        give(bytes, MEMORY as usize)
+    }
+
+    fn cuDeviceGetAttribute(value: *mut c_int, attribute: c_uint, device: c_int) {
+        known(device)?;
+        // the compute capability's two numbers
+        give(value, match attribute { 75 => 3, 76 => 7, _ => return Err(1) })
+    }
+
+    fn cuDevicePrimaryCtxRetain(context: *mut u64, device: c_int) { give(context, known(device)? + 1) }
+
+    fn cuDevicePrimaryCtxRelease_v2(device: c_int) { known(device).map(drop) }
+
+    fn cuCtxSetCurrent(context: u64) { CONTEXT.set(context); Ok(()) }
+
+    fn cuCtxEnablePeerAccess(context: u64, flags: c_uint) {
+        if flags != 0 || context == CONTEXT.get() { return Err(1) }
+        device().and(Err(704))
+    }
+
+    fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) {
+        give(free, device()?.free_memory().map_err(number)? as usize)?;
+        give(total, MEMORY as usize)
+    }
+
+    fn cuMemAlloc_v2(address: *mut u64, bytes: usize) {
+        if bytes == 0 { return Err(1) }
+        give(address, uncaptured()?.allocate(bytes as u64).map_err(number)?)
+    }
+
+    fn cuMemFree_v2(address: u64) { uncaptured()?.free(address); Ok(()) }
+
+    fn cuMemHostAlloc(memory: *mut *mut u8, bytes: usize, flags: c_uint) {
+        if flags & !7 != 0 { return Err(1) }
+        give(memory, uncaptured()?.pin(bytes).map_err(number)?)
+    }
+
+    fn cuMemFreeHost(memory: *mut u8) { uncaptured()?.unpin(memory); Ok(()) }
+
+    fn cuStreamCreate(stream: *mut u64, flags: c_uint) {
+        if flags > 1 { return Err(1) }
+        give(stream, uncaptured()?.create_stream().map_err(number)?.0)
+    }
+
+    fn cuStreamDestroy_v2(stream: u64) { device()?.destroy_stream(Stream(stream)); Ok(()) }
+
+    fn cuStreamSynchronize(stream: u64) { uncaptured()?.synchronize(Stream(stream)).map_err(number) }
+
+    fn cuStreamWaitEvent(stream: u64, event: u64, flags: c_uint) {
+        if flags != 0 { return Err(1) }
+        device()?.wait(Stream(stream), Event(event)).map_err(number)
+    }
+
+    fn cuEventCreate(event: *mut u64, flags: c_uint) {
+        if flags & !7 != 0 { return Err(1) }
+        give(event, device()?.create_event().map_err(number)?.0)
+    }
+
+    fn cuEventDestroy_v2(event: u64) { device()?.destroy_event(Event(event)); Ok(()) }
+
+    fn cuEventRecord(event: u64, stream: u64) {
+        device()?.record(Event(event), Stream(stream)).map_err(number)
+    }
+
+    fn cuEventSynchronize(event: u64) { uncaptured()?.reach(Event(event)).map_err(number) }
+
+    fn cuMemcpyHtoDAsync_v2(to: u64, from: *const u8, bytes: usize, stream: u64) {
+        device()?.write(Stream(stream), to, from, bytes).map_err(number)
+    }
+
+    fn cuMemcpyDtoHAsync_v2(to: *mut u8, from: u64, bytes: usize, stream: u64) {
+        device()?.read(Stream(stream), to, from, bytes).map_err(number)
+    }
+
+    fn cuMemcpyDtoDAsync_v2(to: u64, from: u64, bytes: usize, stream: u64) {
+        device()?.copy(Stream(stream), to, from, bytes as u64).map_err(number)
+    }
+
+    fn cuMemcpyPeerAsync(to: u64, to_context: u64, from: u64, from_context: u64, bytes: usize, stream: u64) {
+        let devices = 1..=DEVICES.len() as u64;
+        if !devices.contains(&to_context) || !devices.contains(&from_context) { return Err(201) }
+        device()?.copy(Stream(stream), to, from, bytes as u64).map_err(number)
+    }
+
+    fn cuModuleLoadData(module: *mut u64, image: *const c_char) {
+        uncaptured()?;
+        let ptx = CStr::from_ptr(image).to_string_lossy().into_owned();
+        if !ptx.contains(".version 6.0") || !ptx.contains(".target sm_37") { return Err(218) }
+        let mut modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
+        let handle = modules.keys().max().unwrap_or(&0) + 1;
+        modules.insert(handle, ptx);
+        give(module, handle)
+    }
+
+    fn cuModuleUnload(module: u64) {
+        let mut modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
+        modules.remove(&module).map(drop).ok_or(1)
+    }
+
+    fn cuModuleGetFunction(function: *mut u64, module: u64, name: *const c_char) {
+        let modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ptx, name) = (modules.get(&module).ok_or(1u32)?, CStr::from_ptr(name));
+        let entry = format!(".entry {}(", name.to_str().map_err(|_| 1u32)?);
+        if !ptx.contains(&entry) || !streams::has_kernel(name) { return Err(500) }
+        let mut kernels = KERNELS.lock().unwrap_or_else(PoisonError::into_inner);
+        kernels.push(name.to_owned());
+        give(function, kernels.len() as u64)
+    }
+
+    fn cuLaunchKernel(
+        function: u64, x: c_uint, y: c_uint, z: c_uint, block_x: c_uint, block_y: c_uint, block_z: c_uint,
+        shared: c_uint, stream: u64, arguments: *const *const u8, extra: *const c_void,
+    ) {
+        if !extra.is_null() { return Err(1) }
+        let kernels = KERNELS.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = kernels.get(function.wrapping_sub(1) as usize).ok_or(1u32)?;
+        let driver = device()?;
+        let kernel = driver.kernel(Module(0), &name.to_string_lossy()).map_err(number)?;
+        let argument = std::slice::from_raw_parts(*arguments, streams::argument_bytes(name));
+        let shape = Shape { grid: [x, y, z], block: [block_x, block_y, block_z], shared };
+        driver.launch(Stream(stream), kernel, &shape, argument).map_err(number)
+    }
+
+    fn cuStreamBeginCapture_v2(stream: u64, mode: c_uint) {
+        if mode > 2 { return Err(1) }
+        uncaptured()?.begin_capture(Stream(stream)).map_err(number)?;
+        CAPTURES.set(Some(stream));
+        Ok(())
+    }
+
+    fn cuStreamEndCapture(stream: u64, graph: *mut u64) {
+        if CAPTURES.take() != Some(stream) { return Err(1) }
+        give(graph, device()?.end_capture(Stream(stream)).map_err(number)?.0)
+    }
+
+    fn cuGraphInstantiateWithFlags(ready: *mut u64, graph: u64, flags: c_ulonglong) {
+        if flags != 0 { return Err(1) }
+        give(ready, streams::streams().copy_captured(graph).map_err(number)?)
+    }
+
+    fn cuGraphDestroy(graph: u64) { device()?.destroy_captured(Captured(graph)); Ok(()) }
+
+    fn cuGraphExecDestroy(ready: u64) { device()?.destroy_captured(Captured(ready)); Ok(()) }
+
+    fn cuGraphLaunch(ready: u64, stream: u64) {
+        device()?.replay(Stream(stream), Captured(ready)).map_err(number)
+    }
+
+    fn cuGetErrorName(error: c_uint, name: *mut *const c_char) {
+        let known = ERRORS.iter().find(|(number, _)| *number == error);
+        give(name, known.map_or(c"CUDA_ERROR_UNKNOWN", |(_, name)| *name).as_ptr())
+    }
+
+    fn cuGetErrorString(_error: c_uint, words: *mut *const c_char) {
+        give(words, c"told on standard error".as_ptr())
+    }
+}

@@ -1,0 +1,215 @@
+//! `attention`: over the cache, in parts for few columns, in tiles for many.
+
+use backend_api::{
+    BackendError, Result,
+    graph::{Graph, Node, Tensor},
+    operations::word,
+    types::Type,
+};
+use zerocopy::{Immutable, IntoBytes};
+
+use crate::{
+    launch::{Launcher, Operands, View},
+    name,
+};
+
+/// Parts that a column's positions are cut into at most: `PARTS` of the kernels.
+const PARTS: u32 = 32;
+
+/// Positions of a part at least: 2^`LEAST_SHIFT` of the kernels.
+const LEAST_PART: u32 = 128;
+
+/// Threads that a part has.
+const PART_THREADS: u32 = 256;
+
+/// Columns and query heads, their product, that a tile has at most: `TILE_ROWS` of the kernels.
+const TILE_ROWS: u32 = 64;
+
+/// Threads that a tile has.
+const TILE_THREADS: u32 = 128;
+
+/// Columns that are always taken in parts, whose bits depend on nothing else in the step.
+const FEW_COLUMNS: u32 = 8;
+
+/// What all kernels of attention take.
+#[repr(C)]
+#[derive(IntoBytes, Immutable)]
+struct AttentionArgs {
+    q: View,
+    y: View,
+    k: View,
+    v: View,
+    table: View,
+    positions: u64,
+    starts: u64,
+    sinks: u64,
+    sums: u64,
+    weights: u64,
+    scale: f32,
+    cap: f32,
+    beta: f32,
+    window_kind: u32,
+    window: u32,
+    span: u32,
+    page_shift: u32,
+    nothing: u32,
+}
+
+/// Inputs by their places.
+mod input {
+    pub const Q: usize = 0;
+    pub const K: usize = 1;
+    pub const V: usize = 2;
+    pub const POSITIONS: usize = 3;
+    pub const STARTS: usize = 4;
+    pub const TABLE: usize = 5;
+    pub const SINKS: usize = 6;
+}
+
+/// Refuses heads and pages of sizes that no kernel has, and pools whose rows are not as they are allocated.
+pub fn supports(graph: &Graph<'_>, node: &Node) -> Result<()> {
+    let (k, v) = (tensor(graph, node, input::K)?, tensor(graph, node, input::V)?);
+    let [d, page, ..] = k.dims;
+    let refuse = |what: String| Err(BackendError::unsupported(what));
+    if head(d).is_none() || d % 8 != 0 || v.dims[0] != d {
+        return refuse(format!(
+            "heads of {d} and {}, served are equal multiples of 8 up to 256",
+            v.dims[0]
+        ));
+    }
+    if !page.is_power_of_two() || page < 16 {
+        return refuse(format!(
+            "pages of {page} positions, served are powers of two from 16 on"
+        ));
+    }
+    if k.ty != v.ty {
+        return refuse("keys and values of different types".into());
+    }
+    let aligned = |t: &Tensor| {
+        let strides = t.strides.iter().zip(t.dims).skip(1);
+        let mut strides = strides.filter(|(_, d)| *d > 1);
+        t.offset.is_multiple_of(16) && strides.all(|(stride, _)| stride % 16 == 0)
+    };
+    let in_blocks = k.kind().is_some_and(|ty| ty.is_quantized());
+    match in_blocks || aligned(k) && aligned(v) {
+        true => Ok(()),
+        false => refuse("rows of the cache that do not begin at multiples of 16 bytes".into()),
+    }
+}
+
+fn tensor<'a>(graph: &Graph<'a>, node: &Node, input: usize) -> Result<&'a Tensor> {
+    let found = node.input(input).and_then(|t| graph.tensor(t));
+    found.ok_or_else(|| BackendError::invalid(format!("attention without input {input}")))
+}
+
+/// The module for heads of `d` values: `HEAD` of the kernels.
+fn head(d: u32) -> Option<u32> {
+    [64, 128, 256].into_iter().find(|&head| d <= head)
+}
+
+/// Query heads that share the work of a row of the cache, of `ratio` for which it is there.
+fn together(ratio: u32) -> u32 {
+    ratio.next_power_of_two().clamp(2, 8)
+}
+
+/// Columns that are taken in parts: as many sequences may want one each.
+fn most_columns(sequences: u32) -> u32 {
+    sequences.max(FEW_COLUMNS)
+}
+
+/// The sums of the parts, then their weights.
+struct Scratch {
+    sums: u64,
+    weights: u64,
+}
+
+impl Scratch {
+    fn of(d: u32, heads: u32, columns: u32) -> Scratch {
+        let parts = u64::from(PARTS) * u64::from(heads) * u64::from(columns);
+        Scratch {
+            sums: parts * u64::from(d) * 4,
+            weights: parts * 8,
+        }
+    }
+}
+
+/// Bytes of scratch memory: they do not grow with the context, nor with the columns of a step.
+pub fn workspace(graph: &Graph<'_>, node: &Node) -> Result<u64> {
+    let (q, table) = (tensor(graph, node, input::Q)?, tensor(graph, node, input::TABLE)?);
+    let [d, heads, columns, _] = q.dims;
+    let scratch = Scratch::of(d, heads, columns.min(most_columns(table.dims[1])));
+    Ok(scratch.sums + scratch.weights)
+}
+
+/// Values of the cache, weighted by how queries and keys agree.
+pub fn attention(launcher: &mut Launcher<'_>, operands: &Operands<'_>) -> Result<()> {
+    let (q, k, table) = (
+        operands.input(input::Q),
+        operands.input(input::K),
+        operands.input(input::TABLE),
+    );
+    let [d, heads, columns, _] = q.dims;
+    let mut args = AttentionArgs {
+        q: q.view,
+        y: operands.output().view,
+        k: k.view,
+        v: operands.input(input::V).view,
+        table: table.view,
+        positions: operands.input(input::POSITIONS).address,
+        starts: operands.input(input::STARTS).address,
+        sinks: operands.optional(input::SINKS).map_or(0, |sinks| sinks.address),
+        sums: 0,
+        weights: 0,
+        scale: operands.f32(word::attention::SCALE),
+        cap: operands.f32(word::attention::SOFTCAP),
+        beta: operands.f32(word::attention::BETA),
+        window_kind: operands.word(word::attention::WINDOW_KIND),
+        window: operands.word(word::attention::WINDOW),
+        span: operands.word(word::attention::SPAN),
+        page_shift: k.dims[1].trailing_zeros(),
+        nothing: 0,
+    };
+    if columns <= most_columns(table.dims[1]) {
+        let scratch = Scratch::of(d, heads, columns);
+        args.sums = launcher.scratch(0, scratch.sums)?;
+        args.weights = launcher.scratch(scratch.sums, scratch.weights)?;
+        return in_parts(launcher, k.ty, &args);
+    }
+    in_tiles(launcher, k.ty, &args)
+}
+
+/// What stands in the names of a module and its kernels.
+fn names(ty: Type, d: u32) -> Result<(&'static str, u32)> {
+    let head = head(d).ok_or_else(|| BackendError::unsupported(format!("heads of {d} values")))?;
+    Ok((super::spelled(ty), head))
+}
+
+fn in_parts(launcher: &mut Launcher<'_>, ty: Type, args: &AttentionArgs) -> Result<()> {
+    let [d, heads, columns, _] = args.q.dims;
+    let (ty, head) = names(ty, d)?;
+    let module = name!("attention.{ty}.{head}");
+    let (kv_heads, ratio) = (args.k.dims[2], heads / args.k.dims[2]);
+    let (parts, together) = (launcher.step.context.div_ceil(LEAST_PART).min(PARTS), together(ratio));
+    let grid = [columns, kv_heads * ratio.div_ceil(together), parts];
+    let name = name!("attention_{ty}_part_{head}_{together}");
+    launcher.launch(&module, &name, grid, [PART_THREADS, 1, 1], args)?;
+    let name = name!("attention_{ty}_join_{head}");
+    launcher.launch(
+        &module,
+        &name,
+        [heads, columns, 1],
+        [d.next_multiple_of(32), 1, 1],
+        args,
+    )
+}
+
+fn in_tiles(launcher: &mut Launcher<'_>, ty: Type, args: &AttentionArgs) -> Result<()> {
+    let [d, heads, columns, _] = args.q.dims;
+    let (ty, head) = names(ty, d)?;
+    let (kv_heads, ratio) = (args.k.dims[2], heads / args.k.dims[2]);
+    // each sequence may end within a tile
+    let tiles = columns.div_ceil(TILE_ROWS / ratio.min(TILE_ROWS)) + args.table.dims[1];
+    let grid = [tiles, kv_heads * ratio.div_ceil(TILE_ROWS), 1];
+    let name = name!("attention_{ty}_tile_{head}");
+    launcher.launch(&name!("attention.{ty}.{head}"), &name, grid, [TILE_THREADS, 1, 1], args)
+}

@@ -1,0 +1,347 @@
+//! Compiled graphs and their execution.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use backend_api::{
+    BackendError, Result,
+    contract::{Binding, BufferId, ProgramNeeds},
+    graph::{ABSENT, Graph, Node, Step, Tensor},
+    types::Type,
+};
+
+use crate::{
+    backend::ALIGNMENT,
+    capture::{Captures, Sight},
+    counters::{Counters, Slot},
+    driver::{Address, Driver},
+    launch::{Launcher, Operand, Operands, Planned, View, Workspace},
+    modules::Kernels,
+    ops,
+    resources::{Memory, Queue, Recording},
+};
+
+/// C′ is rounded up to a power of two from here on, so that a sequence that grows is seldom captured anew.
+const LEAST_CONTEXT: u32 = 256;
+
+/// What a program runs with.
+pub struct Context<'a> {
+    /// The driver.
+    pub driver: &'a Arc<dyn Driver>,
+    /// The device's kernels.
+    pub kernels: &'a Kernels,
+    /// Where it runs.
+    pub queue: &'a Queue,
+    /// Where kernels are counted.
+    pub counters: &'a Counters,
+    /// Whether the time of each node is taken, which makes runs longer.
+    pub timed: bool,
+}
+
+/// What a run asks of the binding of a buffer.
+struct Bound {
+    bytes: u64,
+    written: bool,
+}
+
+/// A tensor and its type.
+struct Described {
+    tensor: Tensor,
+    ty: Type,
+}
+
+/// A compiled graph.
+pub struct Program {
+    tensors: Vec<Described>,
+    nodes: Vec<Planned>,
+    buffers: Vec<Bound>,
+    needs: ProgramNeeds,
+    largest: Step,
+    /// Room for a run, made once: runs of one program take turns.
+    room: Mutex<Room>,
+}
+
+#[derive(Default)]
+struct Room {
+    /// Of the buffers, then of the workspace.
+    addresses: Vec<Address>,
+    operands: Vec<Operand>,
+    captures: Captures,
+}
+
+impl Program {
+    /// Checks a graph and prepares it; refused where `supports` refuses one of its nodes.
+    pub fn compile(graph: &Graph<'_>) -> Result<Program> {
+        backend_api::validate::graph(graph)?;
+        let mut plan = Plan {
+            graph,
+            tensors: Vec::new(),
+            places: vec![None; graph.tensors.len()],
+            workspace: 0,
+        };
+        let nodes = graph.nodes.iter().map(|node| plan.add(node));
+        let nodes = nodes.collect::<Result<Vec<_>>>()?;
+        let bound = |bytes| Bound { bytes, written: false };
+        let mut buffers: Vec<Bound> = graph.buffers.iter().map(|buffer| bound(buffer.bytes)).collect();
+        for node in &nodes {
+            let output = &plan.tensors[node.node.output as usize].tensor;
+            buffers[output.buffer as usize].written = true;
+        }
+        Ok(Program {
+            nodes,
+            needs: ProgramNeeds {
+                workspace: plan.workspace,
+                ..ProgramNeeds::default()
+            },
+            largest: graph.largest_step(),
+            room: Mutex::new(Room {
+                addresses: Vec::with_capacity(buffers.len() + 1),
+                operands: Vec::with_capacity(plan.tensors.len()),
+                captures: Captures::default(),
+            }),
+            tensors: plan.tensors,
+            buffers,
+        })
+    }
+
+    /// All that the program needs.
+    pub fn needs(&self) -> ProgramNeeds {
+        self.needs
+    }
+
+    /// Starts all nodes in order. `find` gives the memory of a handle.
+    pub fn run(
+        &self,
+        context: Context<'_>,
+        bindings: &[Binding],
+        find: impl Fn(BufferId) -> Result<Arc<Memory>>,
+        scratch: Binding,
+        step: Step,
+    ) -> Result<()> {
+        self.check_step(step)?;
+        let told = step;
+        let step = Step {
+            context: step.context.max(LEAST_CONTEXT).next_power_of_two(),
+            ..step
+        };
+        let room = &mut *self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        self.bind(room, bindings, &find)?;
+        let workspace = self.workspace(scratch, &find)?;
+        room.addresses.push(workspace.address);
+        self.check_apart(bindings, scratch)?;
+        self.resolve(room, &step)?;
+        let mut launcher = Launcher {
+            driver: context.driver.as_ref(),
+            kernels: context.kernels,
+            stream: context.queue.handle(),
+            step,
+            workspace,
+            counters: context.counters,
+        };
+        self.count(&room.operands, &told, context.counters);
+        let Room {
+            addresses,
+            operands,
+            captures,
+        } = room;
+        if context.timed {
+            return self.launch_timed(&mut launcher, operands, context.queue);
+        }
+        match captures.sight(step, addresses) {
+            Sight::New => self.launch(&mut launcher, operands),
+            Sight::Captured(recording) => replay(&context, recording),
+            Sight::Again(place) => {
+                let launch = || self.launch(&mut launcher, operands);
+                let Ok(recording) = Recording::of(context.driver, context.queue, launch) else {
+                    captures.refuse();
+                    return self.launch(&mut launcher, operands);
+                };
+                context.counters.captured();
+                replay(&context, place.insert(recording))
+            }
+        }
+    }
+
+    /// The nodes whose outputs are not empty, with their operands.
+    fn there<'a>(&'a self, tensors: &'a [Operand]) -> impl Iterator<Item = Operands<'a>> {
+        let nodes = self.nodes.iter().map(move |planned| Operands { planned, tensors });
+        nodes.filter(|operands| operands.output().values() > 0)
+    }
+
+    fn count(&self, tensors: &[Operand], step: &Step, counters: &Counters) {
+        for operands in self.there(tensors) {
+            counters.called(operands.planned.slot, ops::traffic::bytes(&operands, step));
+        }
+    }
+
+    fn launch(&self, launcher: &mut Launcher<'_>, tensors: &[Operand]) -> Result<()> {
+        self.there(tensors)
+            .try_for_each(|operands| ops::launch(launcher, &operands))
+    }
+
+    /// As `launch`, taking the time of each node until it is done.
+    fn launch_timed(&self, launcher: &mut Launcher<'_>, tensors: &[Operand], queue: &Queue) -> Result<()> {
+        queue.synchronize()?;
+        self.there(tensors).try_for_each(|operands| {
+            let start = Instant::now();
+            ops::launch(launcher, &operands)?;
+            queue.synchronize()?;
+            launcher.counters.spent(operands.planned.slot, start.elapsed());
+            Ok(())
+        })
+    }
+
+    /// Sees to it that what is written is bound once: views of different buffers count as apart.
+    fn check_apart(&self, bindings: &[Binding], scratch: Binding) -> Result<()> {
+        let scratch = Binding {
+            bytes: self.needs.workspace,
+            ..scratch
+        };
+        for (i, binding) in bindings.iter().enumerate() {
+            if shares_bytes(binding, &scratch) {
+                let message = format!("buffer {i} is bound to bytes of the workspace");
+                return Err(BackendError::invalid(message));
+            }
+            let mut others = bindings.iter().enumerate().filter(|(j, _)| *j != i);
+            if self.buffers[i].written && others.any(|(_, other)| shares_bytes(binding, other)) {
+                return Err(BackendError::invalid(format!(
+                    "buffer {i} is written, and bound to bytes that another binding has too"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_step(&self, step: Step) -> Result<()> {
+        if step.tokens > self.largest.tokens || step.rows > self.largest.rows {
+            return Err(BackendError::invalid(format!(
+                "a step of {} tokens and {} rows in a program for {} and {}",
+                step.tokens, step.rows, self.largest.tokens, self.largest.rows
+            )));
+        }
+        Ok(())
+    }
+
+    fn bind(
+        &self,
+        room: &mut Room,
+        bindings: &[Binding],
+        find: &impl Fn(BufferId) -> Result<Arc<Memory>>,
+    ) -> Result<()> {
+        room.addresses.clear();
+        if bindings.len() != self.buffers.len() {
+            let (given, asked) = (bindings.len(), self.buffers.len());
+            return Err(BackendError::invalid(format!("{given} bindings for {asked} buffers")));
+        }
+        for (i, (binding, bound)) in bindings.iter().zip(&self.buffers).enumerate() {
+            if binding.bytes < bound.bytes {
+                let (given, asked) = (binding.bytes, bound.bytes);
+                return Err(BackendError::invalid(format!(
+                    "buffer {i} is bound to {given} of {asked} bytes"
+                )));
+            }
+            let memory = find(binding.buffer)?;
+            room.addresses.push(memory.at(binding.offset, binding.bytes)?);
+        }
+        Ok(())
+    }
+
+    fn workspace(&self, binding: Binding, find: &impl Fn(BufferId) -> Result<Arc<Memory>>) -> Result<Workspace> {
+        let needed = self.needs.workspace;
+        if needed == 0 {
+            return Ok(Workspace::default());
+        }
+        let address = find(binding.buffer)?.at(binding.offset, binding.bytes)?;
+        if binding.bytes < needed || !address.is_multiple_of(ALIGNMENT) {
+            return Err(BackendError::invalid(format!(
+                "a workspace of {} bytes at offset {}, where {needed} bytes at a multiple of {ALIGNMENT} are needed",
+                binding.bytes, binding.offset
+            )));
+        }
+        Ok(Workspace { address, bytes: needed })
+    }
+
+    fn resolve(&self, room: &mut Room, step: &Step) -> Result<()> {
+        room.operands.clear();
+        for (i, Described { tensor, ty }) in self.tensors.iter().enumerate() {
+            let address = room.addresses[tensor.buffer as usize] + tensor.offset;
+            let align = element_alignment(*ty);
+            if !address.is_multiple_of(align) {
+                return Err(BackendError::invalid(format!(
+                    "tensor {i} is not aligned to {align} bytes"
+                )));
+            }
+            let stride = |(&stride, &dim): (&i64, &u32)| if dim > 1 { stride } else { 0 };
+            let mut strides = [0; 4];
+            let told = tensor.strides.iter().zip(&tensor.dims).map(stride);
+            strides.iter_mut().zip(told).for_each(|(to, from)| *to = from);
+            let view = View {
+                address,
+                strides,
+                dims: tensor.dims_in(step),
+            };
+            room.operands.push(Operand { view, ty: *ty });
+        }
+        Ok(())
+    }
+}
+
+fn replay(context: &Context<'_>, recording: &Recording) -> Result<()> {
+    context.counters.replayed();
+    // SAFETY: the recording and the stream are alive; it was captured over the addresses of these same bindings.
+    unsafe { context.driver.replay(context.queue.handle(), recording.handle()) }
+}
+
+/// What addresses of a type are multiples of: of the largest word of which all blocks begin at multiples.
+pub fn element_alignment(ty: Type) -> u64 {
+    let bytes = ty.block_bytes() as u64;
+    (1 << bytes.trailing_zeros()).min(16)
+}
+
+/// Whether two bindings, which lie inside their buffers, have a byte in common.
+fn shares_bytes(a: &Binding, b: &Binding) -> bool {
+    let same = a.buffer == b.buffer && a.bytes > 0 && b.bytes > 0;
+    same && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes
+}
+
+/// A program in the making.
+struct Plan<'a> {
+    graph: &'a Graph<'a>,
+    /// The tensors that nodes name; the graph may hold others, which nobody checked.
+    tensors: Vec<Described>,
+    /// Where each of the graph's tensors stands among them.
+    places: Vec<Option<u32>>,
+    workspace: u64,
+}
+
+impl Plan<'_> {
+    fn add(&mut self, node: &Node) -> Result<Planned> {
+        let operation = ops::supports(self.graph, node)?;
+        self.workspace = self.workspace.max(ops::workspace(self.graph, node)?);
+        let mut planned = *node;
+        for input in planned.inputs.iter_mut().filter(|t| **t != ABSENT) {
+            *input = self.place(*input)?;
+        }
+        planned.output = self.place(node.output)?;
+        let ty = ops::kernel_type(operation, &planned).map(|t| self.tensors[t as usize].ty);
+        Ok(Planned {
+            operation,
+            slot: Slot::of(operation, ty),
+            node: planned,
+        })
+    }
+
+    fn place(&mut self, index: u32) -> Result<u32> {
+        let missing = || BackendError::invalid(format!("there is no tensor {index}"));
+        let place = self.places.get_mut(index as usize).ok_or_else(missing)?;
+        if let Some(place) = *place {
+            return Ok(place);
+        }
+        let tensor = *self.graph.tensor(index).ok_or_else(missing)?;
+        let ty = tensor.kind().ok_or_else(missing)?;
+        self.tensors.push(Described { tensor, ty });
+        Ok(*place.insert(self.tensors.len() as u32 - 1))
+    }
+}

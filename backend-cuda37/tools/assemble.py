@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""Assembles the modules of ptx/ for sm_37 with ptxas 11.8 and says what each kernel takes.
+
+Fails where a kernel spills registers, or where its registers leave less than half of the threads that a multiprocessor of a
+K80 can hold (2048, of 131072 registers, 256 at a time for a warp)."""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import modules
+import toolchain
+
+MOST_THREADS, REGISTERS, GRANULE = 2048, 131072, 256
+
+
+class Kernel(NamedTuple):
+    module: str
+    name: str
+    registers: int
+    stack: int
+    spilled: int
+    shared: int
+
+    @property
+    def occupancy(self):
+        """Share of the most threads that registers leave room for."""
+        warp = -(-self.registers * 32 // GRANULE) * GRANULE
+        return min(1.0, REGISTERS // warp * 32 / MOST_THREADS)
+
+
+def assemble(chain, module, cubin):
+    """What ptxas says of each kernel. The machine code goes to `cubin`."""
+    command = [chain.ptxas(), "-v", "-arch=sm_37", module.ptx, "-o", cubin]
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{module.name}: {done.stderr}")
+    return list(kernels(module.name, done.stderr))
+
+
+def kernels(module, words):
+    pattern = (r"Compiling entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
+               r".*?Used (\d+) registers([^\n]*)")
+    for name, stack, stores, loads, registers, rest in re.findall(pattern, words, flags=re.S):
+        shared = re.search(r"(\d+) bytes smem", rest)
+        yield Kernel(module, name, int(registers), int(stack), int(stores) + int(loads), int(shared[1]) if shared else 0)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    toolchain.add_option(parser)
+    modules.add_argument(parser)
+    parser.add_argument("--faults", action="store_true", help="print only kernels that fail")
+    arguments = parser.parse_args()
+    chain = toolchain.Toolchain(arguments.toolchain)
+    chosen = modules.modules(arguments.module)
+    try:
+        chain.ptxas()
+        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
+            results = pool.map(lambda m: assemble(chain, m, Path(folder) / f"{m.name}.cubin"), chosen)
+            found = [kernel for of_module in results for kernel in of_module]
+    except toolchain.Missing as reason:
+        sys.exit(f"assemble: {reason}")
+    bad = [k for k in found if k.spilled or k.occupancy < 0.5]
+    print(f"{'kernel':40} {'registers':>9} {'occupancy':>9} {'shared':>7} {'stack':>6} {'spilled':>7}")
+    for k in bad if arguments.faults else found:
+        print(f"{k.name:40} {k.registers:9} {k.occupancy:9.0%} {k.shared:7} {k.stack:6} {k.spilled:7}")
+    if bad:
+        sys.exit(f"assemble: {len(bad)} of {len(found)} kernels spill or take too many registers")
+    print(f"{len(found)} kernels, none spills")
+
+
+if __name__ == "__main__":
+    main()
