@@ -119,7 +119,7 @@ pub fn memory(to: &mut dyn Write, engine: &Engine, layers: &Layers) -> io::Resul
     for device in devices(engine, layers) {
         writeln!(
             to,
-            "{}: {}, {} bytes planned, {} allocated",
+            "{}: {}, {} bytes planned, {} bytes allocated",
             device.name,
             counted(device.layers, "layer"),
             device.planned,
