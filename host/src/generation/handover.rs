@@ -36,17 +36,14 @@ pub struct HandOver {
 }
 
 impl HandOver {
-    /// Warns of it. `before` is the context that there was.
+    /// Says where it goes on. `before` is the context that there was.
     pub(super) fn tell(&self, before: u32) {
         let tokens = crate::stats::counted(self.evaluated_again, "token");
         let there = self.devices.join(", ");
-        tracing::warn!(
-            "{}: {}; going on with {there}, where {tokens} are evaluated again",
-            self.from,
-            self.reason
-        );
+        tracing::warn!("going on with {there}; {tokens} to be evaluated again");
         if self.context < before {
-            tracing::warn!("the context holds {} tokens there, instead of {before}", self.context);
+            let context = self.context;
+            tracing::warn!("the context holds {context} tokens there, instead of {before}");
         }
     }
 }

@@ -40,10 +40,11 @@ impl Rescue for Starter<'_> {
                 "{label}: {error}\nhint: without --no-fallback the answer goes on elsewhere"
             ));
         }
+        tracing::warn!("{label}: {error}; going on without it");
         self.left.losses.add(failed);
         self.left.context = Some(context);
         let started = self.setup.start_with(&mut self.left, &Meter::default());
-        started.map_err(|nowhere| anyhow!("{label}: {error}; the answer cannot go on: {nowhere}"))
+        started.map_err(|nowhere| anyhow!("{label}: {error}\n{nowhere}"))
     }
 }
 
