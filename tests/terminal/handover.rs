@@ -28,7 +28,7 @@ fn the_second_turn_goes_on_elsewhere_and_so_do_those_after_it() {
     said.iter().for_each(|text| drop(undisturbed.enter(text)));
     let expected = messages(&undisturbed, home.path());
 
-    for fault in ["1:run:18:lost", "0:run:26:failed"] {
+    for fault in ["1:run:18:lost", "0:run:20:failed"] {
         let home = folder();
         let terminal = conversation(&home, fault);
         let printed: Vec<_> = said.iter().map(|text| text_of(&terminal, text)).collect();
