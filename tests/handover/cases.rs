@@ -59,6 +59,25 @@ fn whatever_fails_the_answer_is_the_same_and_without_fallback_it_is_an_error(#[c
 }
 
 #[test]
+fn memory_that_runs_out_while_loading_gives_another_plan_or_an_error() {
+    let machine = Machine::new(true);
+    let short = [&GREEDY[..], &SHORT].concat();
+    let fault = "1:allocate:2:memory";
+    let ran = machine.run(fault, &short);
+    is_same(&ran, &machine.run("", &short), fault);
+    assert!(ran.stderr.contains("planning again with less of it"), "{}", ran.stderr);
+    assert!(ran.hand_overs().is_empty());
+    let alone = machine.run(fault, &[&short[..], &["--no-fallback"]].concat());
+    assert_eq!(alone.code, Some(1));
+    assert!(
+        alone.stderr.contains("failing:1 card: Allocate 2 fails on command"),
+        "{}",
+        alone.stderr
+    );
+    alone.check_cards();
+}
+
+#[test]
 fn copies_between_cards_may_fail() {
     let machine = Machine::new(true);
     let short = [&GREEDY[..], &SHORT].concat();
