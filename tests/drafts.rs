@@ -22,7 +22,7 @@ const MODELS: [&str; 5] = ["qwen2-f32", "qwen2-q8_0", "gemma3-q8_0", "gemma3n-q8
 static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// A session of `context` tokens in pages of 16 in which `most` tokens are guessed.
-fn session(serving: &Serving, context: u32, most: usize) -> Session {
+fn session(serving: &Serving, context: u32, most: usize) -> Session<'static> {
     let settings = Settings {
         rows: 1 + most as u32,
         ahead: most as u32,

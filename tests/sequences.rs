@@ -2,9 +2,11 @@
 
 use std::sync::atomic::AtomicBool;
 
+use backend_api::BackendError;
 use host::{
-    execution::{Engine, engine::Settings},
-    generation::{Advance, Prefill, Session},
+    execution::{Engine, device::Target, engine::Settings},
+    generation::{Advance, Prefill, Rescue, Session},
+    setup::Running,
 };
 use tests::{Fixture, Logits, Serving, command, extend, json, settings, step};
 
@@ -103,7 +105,7 @@ fn scattered_and_recycled_pages_change_nothing_and_suffice() {
 }
 
 /// A session in steps of up to eight tokens.
-fn session(serving: &Serving, context: u32, keep: Option<u32>) -> Session {
+fn session(serving: &Serving, context: u32, keep: Option<u32>) -> Session<'static> {
     Session::new(serving.engine(&settings(context, 8)), context, keep)
 }
 
@@ -195,4 +197,26 @@ fn answers_outgrow_the_context_unless_told_not_to() {
     assert_eq!(ended["generated"], 32 - prompt + 1);
     let (shifted, ended) = (tests::tokens(&shifted["tokens"]), tests::tokens(&ended["tokens"]));
     assert_eq!(shifted[..ended.len()], ended);
+}
+
+/// Must not be asked.
+struct NoRescue;
+
+impl Rescue for NoRescue {
+    fn rescue(&mut self, failed: &Target, error: &BackendError, _: u32) -> anyhow::Result<Running> {
+        panic!("{} did not fail: {error}", failed.label())
+    }
+}
+
+#[test]
+fn an_error_that_would_come_again_anywhere_is_not_handed_over() {
+    let serving = Serving::of(&Fixture::named("qwen2-f32"));
+    let mut session = session(&serving, 64, None).with_rescue(Box::new(NoRescue));
+    let unknown = serving.model.model.vocabulary();
+    let error = session.prefill(&[1, 2, unknown], &NEVER).unwrap_err().to_string();
+    assert!(error.contains("is not in the vocabulary"), "{error}");
+    session.prefill(&[1, 2], &NEVER).unwrap();
+    let error = session.advance(unknown, &NEVER).unwrap_err().to_string();
+    assert!(error.contains("is not in the vocabulary"), "{error}");
+    assert!(session.hand_overs().is_empty() && session.cached().is_empty());
 }

@@ -17,4 +17,5 @@ pub mod product;
 pub mod program;
 pub mod view;
 
+#[cfg(feature = "plugin")]
 backend_api::export_backend!(device::CpuBackend);

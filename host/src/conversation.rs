@@ -14,7 +14,7 @@ use serde_json::{Value as Json, json};
 
 use crate::{
     dialect::Think,
-    generation::{Answer, Drafted, Finish, Generation, Guide, Session, respelled},
+    generation::{Answer, Drafted, Finish, Generation, Guide, HandOver, Session, respelled},
     model::LoadedModel,
     reply::{Format, Reader, Reply, Sink},
     sampling::{Sampler, SamplingOptions},
@@ -65,6 +65,8 @@ pub struct Turn {
     pub left_out: usize,
     /// How many times the context was full and shifted while the answer was made.
     pub shifts: usize,
+    /// The devices that failed meanwhile, and where the answer went on.
+    pub hand_overs: Vec<HandOver>,
     /// How guesses fared, where tokens may be guessed.
     pub draft: Option<Drafted>,
 }
@@ -117,7 +119,7 @@ struct Asked {
 /// Messages and the sequence that holds them.
 pub struct Conversation<'m> {
     model: &'m LoadedModel,
-    session: Session,
+    session: Session<'m>,
     /// How the next answer is made.
     pub options: Options,
     /// What was said so far, without the system message: objects with `role` and `content`, and `thinking` and
@@ -129,7 +131,7 @@ pub struct Conversation<'m> {
 
 impl<'m> Conversation<'m> {
     /// An empty conversation with a model that runs in `session`.
-    pub fn new(model: &'m LoadedModel, session: Session, options: Options) -> Conversation<'m> {
+    pub fn new(model: &'m LoadedModel, session: Session<'m>, options: Options) -> Conversation<'m> {
         Conversation {
             model,
             session,
@@ -140,7 +142,7 @@ impl<'m> Conversation<'m> {
     }
 
     /// The sequence.
-    pub fn session(&mut self) -> &mut Session {
+    pub fn session(&mut self) -> &mut Session<'m> {
         &mut self.session
     }
 
@@ -185,7 +187,7 @@ impl<'m> Conversation<'m> {
 
     fn answer(&mut self, sink: &mut Sink<'_>) -> anyhow::Result<Turn> {
         let Asked { tokens, left_out } = self.prompt()?;
-        let shifts = self.session.shifts();
+        let (shifts, hand_overs) = (self.session.shifts(), self.session.hand_overs().len());
         self.session.draft(0, self.options.draft.unwrap_or(0));
         let longest = LONGEST_IN_CONTEXTS * self.session.context() as usize;
         let format = if self.options.raw {
@@ -217,6 +219,7 @@ impl<'m> Conversation<'m> {
             complete,
             left_out,
             shifts: self.session.shifts() - shifts,
+            hand_overs: self.session.hand_overs()[hand_overs..].to_vec(),
         })
     }
 

@@ -8,11 +8,12 @@ use backend_api::{error::Code, types::Type};
 use crate::{
     execution::{
         Engine,
+        device::Target,
         engine::{EngineError, Settings},
     },
     log,
     model::LoadedModel,
-    placement::{self, ContextWish, DeviceList, Ground, PlaceError, Placement, Wishes},
+    placement::{self, ContextWish, DeviceList, Ground, Losses, PlaceError, Placement, Wishes, ground::GroundError},
     plugins::{Plugin, Prober, Search, choose, discover, features, open_first},
     progress::Meter,
 };
@@ -86,8 +87,44 @@ pub struct Setup<'a> {
     plugins: Vec<Plugin>,
 }
 
+/// What is left to start with.
+#[derive(Clone, Debug, Default)]
+struct Left {
+    /// The devices that failed.
+    losses: Losses,
+    /// The context of what ran until one failed; none before anything ran.
+    context: Option<u32>,
+}
+
 /// What an attempt gives that is not to be followed by another: an engine, or a wish that cannot be met.
 type Outcome = Result<(Engine, Placement), PlaceError>;
+
+/// What an attempt on some devices gives.
+type Attempt = Result<(Engine, Placement), AttemptError>;
+
+/// Why an attempt on some devices failed.
+#[derive(Debug, thiserror::Error)]
+enum AttemptError {
+    /// They failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A wish that cannot be met, which no other backend is asked for.
+    #[error(transparent)]
+    Refused(PlaceError),
+    /// There is no place for the model.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+}
+
+impl AttemptError {
+    /// Of a placement before anything ran.
+    fn first(error: PlaceError) -> AttemptError {
+        match error {
+            PlaceError::Refused { .. } => AttemptError::Refused(error),
+            PlaceError::Engine(_) => AttemptError::Place(error),
+        }
+    }
+}
 
 /// Opens the first backend that can run the model. What falls back says so, with the reason. `meter` counts the bytes of
 /// weights that are uploaded.
@@ -109,14 +146,22 @@ impl<'a> Setup<'a> {
 
     /// Opens the first backend that can run the model.
     pub fn start(&self, meter: &Meter) -> anyhow::Result<Running> {
+        self.start_with(&mut Left::default(), meter)
+    }
+
+    /// Opens the first backend that can run the model on what is left of its devices.
+    fn start_with(&self, left: &mut Left, meter: &Meter) -> anyhow::Result<Running> {
         let attempts = choose(&self.plugins, self.backend()?, self.request.fallback)?;
         if let Some(wanted) = &self.request.features {
             features::select(&attempts, wanted)?;
         }
-        let (plugin, outcome) = open_first(&attempts, |plugin| self.open(plugin, meter))?;
+        let (plugin, outcome) = open_first(&attempts, |plugin| {
+            let list = self.list_for(plugin, attempts[0], &left.losses);
+            self.open(plugin, &list, left, meter)
+        })?;
         let (mut engine, placement) = outcome?;
         tell(&engine, &placement, self);
-        check_memory(&mut engine)?;
+        check_memory(&mut engine);
         let of_each = engine.plan().devices.iter().map(|d| placement.layers_on(d.index));
         Ok(Running {
             backend: plugin.label(),
@@ -139,9 +184,9 @@ impl<'a> Setup<'a> {
             choose(&self.plugins, wanted, false)?;
             bail!("no backend can be asked: `host backends` says why");
         };
-        let ground = placement::ground(plugin, &self.plugins, &self.request.devices, self.request.fallback);
+        let ground = self.ground(plugin, &self.request.devices, &Losses::default());
         let ground = ground.with_context(|| format!("backend {}", plugin.label()))?;
-        Ok(self.place(&ground)?)
+        Ok(self.place(&ground, &self.request.wishes)?)
     }
 
     /// The backend that was named.
@@ -155,7 +200,22 @@ impl<'a> Setup<'a> {
         Ok(by_name.or(by_device))
     }
 
-    fn place(&self, ground: &Ground) -> Result<Placement, PlaceError> {
+    /// The devices to take of a backend. What is named of one means nothing to another, and after a loss nor do numbers.
+    fn list_for(&self, plugin: &Plugin, first: &Plugin, losses: &Losses) -> DeviceList {
+        let list = &self.request.devices;
+        let is_first = plugin.label() == first.label();
+        let applies = match &list.backend {
+            Some(backend) => plugin.label() == *backend,
+            None => is_first || losses.is_empty(),
+        };
+        if applies { list.clone() } else { DeviceList::default() }
+    }
+
+    fn ground(&self, plugin: &Plugin, list: &DeviceList, losses: &Losses) -> Result<Ground, GroundError> {
+        placement::ground(plugin, &self.plugins, list, losses, self.request.fallback)
+    }
+
+    fn place(&self, ground: &Ground, wishes: &Wishes) -> Result<Placement, PlaceError> {
         let (model, request) = (self.model, self.request);
         let [keys, values] = [request.cache_type; 2];
         let usual = Settings {
@@ -168,30 +228,59 @@ impl<'a> Setup<'a> {
             cache_types: [keys, values],
             threads: request.threads,
         };
-        placement::place(&model.file, &model.model, ground, &request.wishes, &usual)
+        placement::place(&model.file, &model.model, ground, wishes, &usual)
     }
 
-    /// Opens a backend's devices. Where one has less memory than it said, another plan is made with what it has.
-    fn open(&self, plugin: &Plugin, meter: &Meter) -> anyhow::Result<Outcome> {
-        let mut ground = placement::ground(plugin, &self.plugins, &self.request.devices, self.request.fallback)?;
-        for retry in 0..RETRIES {
-            let placement = match self.place(&ground) {
-                Ok(placement) => placement,
-                Err(refused @ PlaceError::Refused { .. }) => return Ok(Err(refused)),
-                Err(error) => return Err(error.into()),
+    /// Opens a backend's devices. Where one of several fails, the others are planned for.
+    fn open(&self, plugin: &Plugin, list: &DeviceList, left: &mut Left, meter: &Meter) -> anyhow::Result<Outcome> {
+        loop {
+            let ground = self.ground(plugin, list, &left.losses)?;
+            let targets = ground.targets();
+            let error = match self.open_on(ground, left.context, meter) {
+                Err(AttemptError::Engine(error)) => error,
+                Err(AttemptError::Place(error)) => return Err(error.into()),
+                Err(AttemptError::Refused(refused)) => return Ok(Err(refused)),
+                Ok(opened) => return Ok(Ok(opened)),
+            };
+            let failed = failed_of(&error, targets.iter()).filter(|_| self.request.fallback);
+            let Some(failed) = failed else { return Err(error.into()) };
+            left.losses.add(failed);
+            if self.ground(plugin, list, &left.losses).is_err() {
+                return Err(error.into());
+            }
+            tracing::warn!("{error}; planning again without it");
+        }
+    }
+
+    /// Opens devices. Where one has less memory than it said, another plan is made with what it has.
+    fn open_on(&self, mut ground: Ground, context: Option<u32>, meter: &Meter) -> Attempt {
+        let mut retry = 0;
+        loop {
+            let placement = match context {
+                Some(context) => self.place_again(&ground, context)?,
+                None => self.place(&ground, &self.request.wishes).map_err(AttemptError::first)?,
             };
             let (settings, plan) = (&placement.settings, placement.plan.clone());
             let model = self.model;
             match Engine::open(model.file.clone(), &model.model, settings, plan, log::services(), meter) {
-                Ok(engine) => return Ok(Ok((engine, placement))),
+                Ok(engine) => return Ok((engine, placement)),
+                Err(error) if !self.request.fallback || retry == RETRIES => return Err(error.into()),
                 Err(error) if shrink(&mut ground, &placement, &error, retry) => {
                     tracing::warn!("{error}; planning again with less of it");
+                    retry += 1;
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        bail!("its devices have less memory than they say");
     }
+}
+
+/// The device that an error is of.
+fn failed_of<'t>(error: &EngineError, mut targets: impl Iterator<Item = &'t Target>) -> Option<&'t Target> {
+    let EngineError::Device { device, .. } = error else {
+        return None;
+    };
+    targets.find(|target| target.label() == *device)
 }
 
 /// Takes memory from a device that ran out of it, so that less is asked of it. False for other failures.
@@ -225,9 +314,12 @@ fn check_cache_type(model: &LoadedModel, ty: Type) -> anyhow::Result<()> {
     }
 }
 
-/// What the plan says is what the devices count.
-fn check_memory(engine: &mut Engine) -> anyhow::Result<()> {
-    let counted = engine.counters().context("asking the devices what they allocated")?;
+/// What the plan says is what the devices count. One that cannot say will fail when it is needed, if it has failed.
+fn check_memory(engine: &mut Engine) {
+    let counted = match engine.counters() {
+        Ok(counted) => counted,
+        Err(error) => return tracing::warn!("asking the devices what they allocated: {error}"),
+    };
     for (planned, (label, counters)) in engine.planned().into_iter().zip(counted) {
         let allocated = counters
             .iter()
@@ -237,7 +329,6 @@ fn check_memory(engine: &mut Engine) -> anyhow::Result<()> {
             tracing::warn!("{label} allocated {allocated} bytes, where the plan has {planned}");
         }
     }
-    Ok(())
 }
 
 /// Says what the user should know of the place that was found.
@@ -285,5 +376,9 @@ fn report_refusals(engine: &Engine) {
     }
 }
 
+mod again;
+
 #[cfg(test)]
 mod tests;
+
+pub use again::Starter;

@@ -13,7 +13,7 @@ use crate::{
         Engine,
         plan::{DevicePlan, Purposes},
     },
-    generation::Drafted,
+    generation::{Drafted, HandOver},
     setup::Layers,
 };
 
@@ -69,6 +69,20 @@ pub fn turn(to: &mut dyn Write, turn: &Turn) -> io::Result<()> {
     }
     if turn.shifts > 0 {
         writeln!(to, "context shifted {}", times(turn.shifts))?;
+    }
+    for HandOver {
+        from,
+        reason,
+        devices,
+        evaluated_again,
+        ..
+    } in &turn.hand_overs
+    {
+        let (to_where, tokens) = (devices.join(", "), counted(*evaluated_again, "token"));
+        writeln!(
+            to,
+            "handed over from {from} to {to_where}: {reason}; {tokens} evaluated again"
+        )?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! A conversation on a terminal, as its user sees it.
 
+mod handover;
 mod pseudo;
 
 use std::{fs, path::Path};

@@ -88,11 +88,17 @@ impl Terminal {
 
     /// `host` with these arguments.
     pub fn open(home: &Path, columns: u16, arguments: &[&str]) -> Terminal {
+        Terminal::open_with(&[], home, columns, arguments)
+    }
+
+    /// As [`Terminal::open`], with environment variables.
+    pub fn open_with(variables: &[(&str, &str)], home: &Path, columns: u16, arguments: &[&str]) -> Terminal {
         let (pty, pts) = pty_process::blocking::open().unwrap();
         pty.resize(pty_process::Size::new(ROWS, columns)).unwrap();
         let mut host = command(arguments);
         host.env("TERM", "xterm-256color")
             .env("XDG_STATE_HOME", home)
+            .envs(variables.iter().copied())
             .current_dir(home);
         for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
             host.env_remove(variable);

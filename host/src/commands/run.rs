@@ -16,7 +16,7 @@ use crate::{
     cli::RunArgs,
     conversation::{Conversation, Options, Turn},
     environment,
-    generation::{Drafted, Finish, MOST_AHEAD, Session},
+    generation::{Drafted, Finish, HandOver, MOST_AHEAD, Session},
     model::{EMBEDDED, LoadedModel, open_file},
     progress::Waiting,
     reply::{
@@ -24,7 +24,7 @@ use crate::{
         print::{Printer, Thoughts, tell_the_rest},
     },
     sampling::SamplingOptions,
-    setup::{self, Layers, Request},
+    setup::{Layers, Request, Setup, Starter},
     stats::{self, DeviceMemory, milliseconds},
     structured::Format,
     terminal::{self, Place, wrap::plain},
@@ -44,6 +44,8 @@ struct Report<'a> {
     shifts: usize,
     #[serde(flatten)]
     draft: Option<Drafted>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    hand_overs: &'a [HandOver],
     timings: Timings,
     backend: &'a str,
     devices: &'a [String],
@@ -72,7 +74,8 @@ pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         ahead: args.draft.map_or(0, |_| MOST_AHEAD as u32),
         ..args.engine.request(1)
     };
-    let running = setup::start(&model, &request, waiting.meter())?;
+    let mut starter = Starter::new(Setup::new(&model, &request)?);
+    let running = starter.start(waiting.meter())?;
     drop(waiting);
     let loaded = Loaded {
         time: start.elapsed(),
@@ -82,7 +85,7 @@ pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     };
 
     let keep = (!args.no_shift).then_some(args.keep);
-    let session = Session::new(running.engine, running.context, keep);
+    let session = Session::new(running.engine, running.context, keep).with_rescue(Box::new(starter));
     let conversation = Conversation::new(&model, session, options(args, format));
     match text {
         Some(text) => answer(conversation, &text, args, &loaded, out)?,
@@ -97,6 +100,13 @@ struct Loaded {
     backend: String,
     devices: Vec<String>,
     layers: Layers,
+}
+
+impl Loaded {
+    /// What devices have of the model after a turn.
+    fn layers_after<'a>(&'a self, turn: &'a Turn) -> &'a Layers {
+        turn.hand_overs.last().map_or(&self.layers, |last| &last.layers)
+    }
 }
 
 /// Whether somebody sits at a terminal and has given no prompt.
@@ -117,7 +127,6 @@ fn converse(
         stats::memory(&mut err, conversation.session().engine(), &loaded.layers)?;
     }
     let place = Place {
-        devices: &loaded.devices,
         wordwrap: !args.nowordwrap,
         verbose: args.stats,
         hide_thinking: args.hide_thinking,
@@ -135,7 +144,7 @@ fn answer(
 ) -> anyhow::Result<()> {
     let turn = if args.json {
         let turn = conversation.say(text, &mut |_| Ok(()))?;
-        let memory = stats::devices(conversation.session().engine(), &loaded.layers);
+        let memory = stats::devices(conversation.session().engine(), loaded.layers_after(&turn));
         serde_json::to_writer(&mut *out, &report(&turn, loaded, memory))?;
         turn
     } else {
@@ -151,13 +160,13 @@ fn answer(
         let mut err = stderr().lock();
         stats::loading(&mut err, loaded.time)?;
         stats::turn(&mut err, &turn)?;
-        stats::memory(&mut err, conversation.session().engine(), &loaded.layers)?;
+        stats::memory(&mut err, conversation.session().engine(), loaded.layers_after(&turn))?;
     }
     Ok(())
 }
 
 fn report<'a>(turn: &'a Turn, loaded: &'a Loaded, memory: Vec<DeviceMemory>) -> Report<'a> {
-    let answer = &turn.answer;
+    let (answer, last) = (&turn.answer, turn.hand_overs.last());
     Report {
         text: &turn.reply.content,
         thinking: &turn.reply.thinking,
@@ -169,13 +178,14 @@ fn report<'a>(turn: &'a Turn, loaded: &'a Loaded, memory: Vec<DeviceMemory>) -> 
         complete: turn.complete,
         shifts: turn.shifts,
         draft: turn.draft,
+        hand_overs: &turn.hand_overs,
         timings: Timings {
             load_ms: milliseconds(loaded.time),
             prefill_ms: milliseconds(answer.prefill),
             decode_ms: milliseconds(answer.decode),
         },
-        backend: &loaded.backend,
-        devices: &loaded.devices,
+        backend: last.map_or(&loaded.backend, |last| &last.backend),
+        devices: last.map_or(&loaded.devices, |last| &last.devices),
         memory,
     }
 }

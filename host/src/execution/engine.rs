@@ -87,6 +87,9 @@ pub enum EngineError {
         /// How many are served.
         most: u32,
     },
+    /// Its devices were given back.
+    #[error("no device is left to go on with")]
+    Closed,
     /// Columns and tokens that do not fit each other.
     #[error("a malformed step: {0}")]
     Malformed(&'static str),
@@ -221,6 +224,12 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Gives back all devices and their memory; it evaluates nothing any more.
+    pub fn close(&mut self) {
+        self.programs.clear();
+        self.shares.clear();
+    }
+
     /// The plan that it runs.
     pub fn plan(&self) -> &Plan {
         &self.plan
@@ -306,6 +315,9 @@ impl Engine {
     }
 
     fn check(&self, columns: &[(usize, u32)], tokens: &[u32], wanted: &[u32]) -> Result<(), EngineError> {
+        if self.shares.is_empty() {
+            return Err(EngineError::Closed);
+        }
         let sizes = [
             ("tokens", tokens.len(), self.plan.tokens),
             ("wanted columns", wanted.len(), self.plan.rows),

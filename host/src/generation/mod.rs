@@ -2,6 +2,7 @@
 
 mod draft;
 mod guide;
+mod handover;
 mod ngrams;
 mod respelled;
 pub mod session;
@@ -22,6 +23,7 @@ use crate::{
 };
 pub use draft::MOST_AHEAD;
 pub use guide::Guide;
+pub use handover::{HandOver, Rescue};
 pub use respelled::respelled;
 pub use session::{Advance, Drafted, Prefill, Session};
 
@@ -31,6 +33,9 @@ pub enum GenerationError {
     /// A device or the cache.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// A device failed, and nothing is left to go on with.
+    #[error("{0}")]
+    NothingLeft(anyhow::Error),
     /// The sampler.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
@@ -111,7 +116,7 @@ impl Generation<'_> {
     /// Evaluates the prompt and answers it. Text goes to `sink` as it comes.
     pub fn run(
         mut self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         prompt: &[u32],
         sink: &mut Sink<'_>,
     ) -> Result<(Answer, Reply), GenerationError> {
@@ -144,7 +149,11 @@ impl Generation<'_> {
         Ok((answer, reply))
     }
 
-    fn decode(&mut self, session: &mut Session, sink: &mut Sink<'_>) -> Result<(Vec<u32>, Finish), GenerationError> {
+    fn decode(
+        &mut self,
+        session: &mut Session<'_>,
+        sink: &mut Sink<'_>,
+    ) -> Result<(Vec<u32>, Finish), GenerationError> {
         // reserved once, so that no token allocates
         let mut tokens = Vec::with_capacity(self.limit.min(1 << 16));
         let finish = loop {

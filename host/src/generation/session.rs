@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{
     GenerationError,
     draft::{Drafter, MOST_AHEAD},
+    handover::{HandOver, Rescue},
 };
 use crate::{
     cache::Prefix,
@@ -80,8 +81,11 @@ impl Ahead {
 
 /// A sequence that is evaluated in batches. Where it is allowed to guess, tokens that may come are evaluated along with
 /// one that is added; they are no part of the sequence before they are added, too.
-pub struct Session {
+pub struct Session<'m> {
     engine: Engine,
+    /// Where to go on when a device fails; none makes that an error.
+    rescue: Option<Box<dyn Rescue + 'm>>,
+    hand_overs: Vec<HandOver>,
     cached: Prefix,
     logits: Vec<f32>,
     context: u32,
@@ -95,14 +99,16 @@ pub struct Session {
     drafted: Drafted,
 }
 
-impl Session {
+impl<'m> Session<'m> {
     /// A session of up to `context` tokens. When they are used up, the first `keep` stay, half of the others are
     /// dropped, the oldest first, and the rest is evaluated again; without `keep` the answer ends.
-    pub fn new(engine: Engine, context: u32, keep: Option<u32>) -> Session {
+    pub fn new(engine: Engine, context: u32, keep: Option<u32>) -> Session<'m> {
         let mut cached = Prefix::default();
         cached.reserve(context as usize);
         Session {
             engine,
+            rescue: None,
+            hand_overs: Vec::new(),
             cached,
             logits: Vec::new(),
             context,
@@ -113,6 +119,19 @@ impl Session {
             ahead: Ahead::default(),
             drafted: Drafted::default(),
         }
+    }
+
+    /// Goes on elsewhere when a device fails: the sequence so far is evaluated again there.
+    pub fn with_rescue(self, rescue: Box<dyn Rescue + 'm>) -> Session<'m> {
+        Session {
+            rescue: Some(rescue),
+            ..self
+        }
+    }
+
+    /// The devices that failed so far, and where their work went.
+    pub fn hand_overs(&self) -> &[HandOver] {
+        &self.hand_overs
     }
 
     /// Lets up to `most` tokens be guessed, from what was said before, and evaluated with each that is added; 0 for none, and
@@ -164,8 +183,17 @@ impl Session {
     }
 
     /// Makes `prompt` the sequence, reusing what is cached of it. Ends between two batches once `interrupt` is true; what
-    /// was evaluated until then stays cached.
+    /// was evaluated until then stays cached. Where a device fails, all of it is evaluated on what is left.
     pub fn prefill(&mut self, prompt: &[u32], interrupt: &AtomicBool) -> Result<Prefill, GenerationError> {
+        loop {
+            match self.try_prefill(prompt, interrupt) {
+                Err(GenerationError::Engine(error)) => self.hand_over(error)?,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn try_prefill(&mut self, prompt: &[u32], interrupt: &AtomicBool) -> Result<Prefill, GenerationError> {
         if prompt.is_empty() {
             return Err(GenerationError::EmptyPrompt);
         }
@@ -197,6 +225,41 @@ impl Session {
         })
     }
 
+    /// Goes on elsewhere where `failure` is a device's. Other failures would come again anywhere, and are given back. The
+    /// sequence starts over in any case.
+    fn hand_over(&mut self, failure: EngineError) -> Result<(), GenerationError> {
+        let evaluated_again = self.cached.tokens().len();
+        self.cached.truncate(0);
+        self.ahead = Ahead::default();
+        let (Some(rescue), EngineError::Device { device, error }) = (&mut self.rescue, &failure) else {
+            return Err(failure.into());
+        };
+        let mut devices = self.engine.plan().devices.iter().map(|device| &device.target);
+        let Some(failed) = devices.find(|target| target.label() == *device).cloned() else {
+            return Err(failure.into());
+        };
+        self.engine.close();
+        let running = rescue
+            .rescue(&failed, error, self.context)
+            .map_err(GenerationError::NothingLeft)?;
+        let hand_over = HandOver {
+            from: device.clone(),
+            reason: error.message.to_string(),
+            backend: running.backend,
+            devices: running.devices,
+            context: running.context.min(self.context),
+            evaluated_again,
+            layers: running.layers,
+        };
+        hand_over.tell(self.context);
+        self.context = hand_over.context;
+        self.hand_overs.push(hand_over);
+        self.engine = running.engine;
+        let most = self.engine.cache().config().ahead as usize;
+        self.guesses = self.guesses.map(|guesses| guesses.min(most));
+        Ok(())
+    }
+
     /// Cuts the sequence to what can be reused of it for `prompt`, and says how many tokens that are.
     fn reuse(&mut self, prompt: &[u32]) -> Result<usize, EngineError> {
         let wanted = self.cached.reusable(prompt) as u32;
@@ -219,24 +282,45 @@ impl Session {
         }
         self.settle()?;
         if self.cached.tokens().len() < self.context as usize {
-            self.step(token)?;
-            return Ok(Advance::Ready);
+            return match self.step(token) {
+                Err(error) => self.step_elsewhere(error, token, interrupt),
+                Ok(()) => Ok(Advance::Ready),
+            };
         }
         let Some(keep) = self.keep else {
             return Ok(Advance::Full);
         };
         self.shifts += 1;
-        let rest = self.shifted(keep, token);
-        let complete = self.prefill(&rest, interrupt)?.complete;
-        Ok(if complete { Advance::Ready } else { Advance::Interrupted })
+        let mut rest = shifted(self.cached.tokens(), keep);
+        rest.push(token);
+        self.resume(&rest, interrupt)
     }
 
-    /// The first `keep` tokens and the newer half of the others, then `token`.
-    fn shifted(&self, keep: u32, token: u32) -> Vec<u32> {
-        let tokens = self.cached.tokens();
-        let keep = (keep as usize).min(tokens.len().saturating_sub(2));
-        let dropped = ((tokens.len() - keep) / 2).max(1);
-        [&tokens[..keep], &tokens[keep + dropped..], &[token]].concat()
+    /// Adds a token whose step failed: the sequence is evaluated on what is left, and shifted first where it is too long
+    /// there.
+    fn step_elsewhere(
+        &mut self,
+        error: EngineError,
+        token: u32,
+        interrupt: &AtomicBool,
+    ) -> Result<Advance, GenerationError> {
+        let mut sequence = self.cached.tokens().to_vec();
+        self.hand_over(error)?;
+        while sequence.len() + 1 > self.context as usize {
+            let Some(keep) = self.keep else {
+                return Ok(Advance::Full);
+            };
+            self.shifts += 1;
+            sequence = shifted(&sequence, keep);
+        }
+        sequence.push(token);
+        self.resume(&sequence, interrupt)
+    }
+
+    /// Goes on with a sequence that is evaluated as far as it is cached.
+    fn resume(&mut self, sequence: &[u32], interrupt: &AtomicBool) -> Result<Advance, GenerationError> {
+        let complete = self.prefill(sequence, interrupt)?.complete;
+        Ok(if complete { Advance::Ready } else { Advance::Interrupted })
     }
 
     /// Takes back what was evaluated and did not come.
@@ -249,8 +333,8 @@ impl Session {
         Ok(())
     }
 
-    /// Evaluates a token and what may follow it.
-    fn step(&mut self, token: u32) -> Result<(), GenerationError> {
+    /// Evaluates a token and what may follow it. A token that failed is no part of the sequence.
+    fn step(&mut self, token: u32) -> Result<(), EngineError> {
         self.cached.extend(&[token]);
         self.learn();
         self.guess();
@@ -259,7 +343,10 @@ impl Session {
         let columns: [u32; 1 + MOST_AHEAD] = std::array::from_fn(|column| column as u32);
         let count = 1 + self.ahead.count;
         let start = Instant::now();
-        self.run(&tokens[..count], &columns[..count], self.ahead.count as u32)?;
+        if let Err(error) = self.run(&tokens[..count], &columns[..count], self.ahead.count as u32) {
+            self.cached.truncate(self.cached.tokens().len() - 1);
+            return Err(error);
+        }
         if let Some(drafter) = &mut self.drafter {
             drafter.timed(count, start.elapsed());
         }
@@ -287,7 +374,7 @@ impl Session {
     }
 
     /// Evaluates tokens that follow; with `wanted`, takes the logits of the last.
-    fn evaluate(&mut self, tokens: &[u32], wanted: bool) -> Result<(), GenerationError> {
+    fn evaluate(&mut self, tokens: &[u32], wanted: bool) -> Result<(), EngineError> {
         let last = [tokens.len() as u32 - 1];
         self.run(tokens, if wanted { &last } else { &[] }, 0)?;
         self.cached.extend(tokens);
@@ -297,19 +384,21 @@ impl Session {
         Ok(())
     }
 
-    /// A step of the engine. A sequence that failed starts over.
+    /// A step of the engine.
     fn run(&mut self, tokens: &[u32], wanted: &[u32], ahead: u32) -> Result<(), EngineError> {
         let columns = [(SEQUENCE, tokens.len() as u32)];
-        let evaluated = self.engine.evaluate_ahead(&columns, ahead, tokens, wanted);
-        if evaluated.is_err() {
-            self.cached.truncate(0);
-            self.ahead = Ahead::default();
-        }
-        evaluated
+        self.engine.evaluate_ahead(&columns, ahead, tokens, wanted)
     }
 
     fn take_logits(&mut self, row: usize) {
         self.logits.clear();
         self.logits.extend(self.engine.logits(row));
     }
+}
+
+/// The first `keep` tokens and the newer half of the others.
+fn shifted(tokens: &[u32], keep: u32) -> Vec<u32> {
+    let keep = (keep as usize).min(tokens.len().saturating_sub(2));
+    let dropped = ((tokens.len() - keep) / 2).max(1);
+    [&tokens[..keep], &tokens[keep + dropped..]].concat()
 }

@@ -3,7 +3,7 @@
 use backend_api::contract::{DeviceInfo, DeviceKind, flags};
 
 use super::{
-    Ground,
+    Ground, Losses,
     list::{DeviceList, Item},
 };
 use crate::{execution::device::Target, plugins::Plugin};
@@ -25,6 +25,9 @@ pub enum GroundError {
     /// No device at all is here.
     #[error("it has no device here\nhint: a plan needs none: --devices 1x11441MiB")]
     NoneHere,
+    /// All that it has, or that were asked for, failed.
+    #[error("none of its devices is left")]
+    NoneLeft,
 }
 
 fn had(known: &[u32]) -> String {
@@ -37,39 +40,55 @@ fn had(known: &[u32]) -> String {
     }
 }
 
-/// What `list` names of a backend, and the host beside it. A device that is logical need not be here. `fallback` says whether
-/// anything may run on another backend.
-pub fn ground(plugin: &Plugin, plugins: &[Plugin], list: &DeviceList, fallback: bool) -> Result<Ground, GroundError> {
+/// What `list` names of a backend, without those that are lost, and the host beside it. A device that is logical need not be
+/// here. `fallback` says whether anything may run on another backend.
+pub fn ground(
+    plugin: &Plugin,
+    plugins: &[Plugin],
+    list: &DeviceList,
+    losses: &Losses,
+    fallback: bool,
+) -> Result<Ground, GroundError> {
     let devices = match list.items.as_slice() {
-        [] => usual(plugin)?,
-        items => named(plugin, items, list.backend.is_some())?,
+        [] => usual(plugin, losses)?,
+        items => named(plugin, items, list.backend.is_some(), losses)?,
     };
+    if devices.is_empty() {
+        return Err(GroundError::NoneLeft);
+    }
     let is_real = |host: &Target| devices.iter().any(|d| d.logical.is_none() && d.is_part_of(host));
     let others = plugins.iter().filter(|p| fallback || p.label() == plugin.label());
-    let mut hosts = others.filter(|p| p.obstacle().is_none()).filter_map(processor);
+    let hosts = others.filter(|p| p.obstacle().is_none()).filter_map(processor);
+    let mut hosts = hosts.filter(|host| !losses.has(&host.backend, host.info.id));
     let host = hosts.find(|host| !is_real(host));
     Ok(Ground { devices, host })
 }
 
 /// All cards, or else the first device, whatever it is.
-fn usual(plugin: &Plugin) -> Result<Vec<Target>, GroundError> {
+fn usual(plugin: &Plugin, losses: &Losses) -> Result<Vec<Target>, GroundError> {
+    if plugin.devices.is_empty() {
+        return Err(GroundError::NoneHere);
+    }
     let is_card = |info: &&DeviceInfo| DeviceKind::from_id(info.kind) == DeviceKind::Gpu;
-    let cards: Vec<&DeviceInfo> = plugin.devices.iter().filter(is_card).collect();
+    let left = || {
+        plugin
+            .devices
+            .iter()
+            .filter(|info| !losses.has(&plugin.label(), info.id))
+    };
+    let cards: Vec<&DeviceInfo> = left().filter(is_card).collect();
     let chosen = if cards.is_empty() {
-        plugin.devices.iter().take(1).collect()
+        left().take(1).collect()
     } else {
         cards
     };
-    match chosen.is_empty() {
-        true => Err(GroundError::NoneHere),
-        false => chosen
-            .into_iter()
-            .map(|info| target(plugin, info.clone(), None))
-            .collect(),
-    }
+    chosen
+        .into_iter()
+        .map(|info| target(plugin, info.clone(), None))
+        .collect()
 }
 
-fn named(plugin: &Plugin, items: &[Item], is_named: bool) -> Result<Vec<Target>, GroundError> {
+fn named(plugin: &Plugin, items: &[Item], is_named: bool, losses: &Losses) -> Result<Vec<Target>, GroundError> {
     let mut targets = Vec::new();
     let mut number = 0;
     for item in items {
@@ -90,6 +109,7 @@ fn named(plugin: &Plugin, items: &[Item], is_named: bool) -> Result<Vec<Target>,
             }
         }
     }
+    targets.retain(|target| !losses.has(&target.backend, target.info.id));
     Ok(targets)
 }
 

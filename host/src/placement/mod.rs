@@ -13,6 +13,7 @@ mod explain;
 mod fit;
 pub mod ground;
 pub mod list;
+pub mod losses;
 pub mod partition;
 mod refusal;
 pub mod search;
@@ -28,6 +29,7 @@ use crate::execution::{
 
 pub use ground::ground;
 pub use list::DeviceList;
+pub use losses::Losses;
 pub use search::place;
 
 /// The context where neither the user nor the model asks for less, as Ollama has it.

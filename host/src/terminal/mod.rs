@@ -42,9 +42,7 @@ use screen::Screen;
 use tell::{Kind, tell};
 
 /// Where a conversation takes place, and how it begins.
-pub struct Place<'a> {
-    /// The labels of the devices, the chosen one first.
-    pub devices: &'a [String],
+pub struct Place {
     /// Whether lines are broken between words.
     pub wordwrap: bool,
     /// Whether figures are shown after each answer.
@@ -54,7 +52,7 @@ pub struct Place<'a> {
 }
 
 /// Talks with the user until there is nothing more to say.
-pub fn converse(conversation: Conversation<'_>, place: Place<'_>, out: &mut dyn Write) -> anyhow::Result<()> {
+pub fn converse(conversation: Conversation<'_>, place: Place, out: &mut dyn Write) -> anyhow::Result<()> {
     flag::register(SIGINT, conversation.interrupt()).context("taking Ctrl-C")?;
     let _quiet = Quiet::new();
     let colors = environment::colors(true);
@@ -70,7 +68,7 @@ pub fn converse(conversation: Conversation<'_>, place: Place<'_>, out: &mut dyn 
 
 struct Terminal<'c, 'm> {
     conversation: Conversation<'m>,
-    place: Place<'c>,
+    place: Place,
     out: &'c mut dyn Write,
     colors: bool,
     editor: LineEditor,
@@ -231,7 +229,7 @@ impl Terminal<'_, '_> {
             Command::Help(topic) => commands::help(&topic),
             Command::Show(shown) => {
                 let mut text = Vec::new();
-                show::show(shown, &mut self.conversation, &self.place, &mut text)?;
+                show::show(shown, &mut self.conversation, &mut text)?;
                 // as it is, so that it can be copied
                 self.print(&String::from_utf8_lossy(&text), false)?;
                 return Ok(Next::Line);

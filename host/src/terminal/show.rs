@@ -5,19 +5,14 @@ use std::io::{self, Write};
 use models::gguf::Gguf;
 use serde_json::Value as Json;
 
-use super::{Place, commands::Shown, parameters};
+use super::{commands::Shown, parameters};
 use crate::{commands::inspect, conversation::Conversation, stats::counted};
 
 /// Writes what was asked for to `out`.
-pub fn show(
-    shown: Shown,
-    conversation: &mut Conversation<'_>,
-    place: &Place<'_>,
-    out: &mut dyn Write,
-) -> io::Result<()> {
+pub fn show(shown: Shown, conversation: &mut Conversation<'_>, out: &mut dyn Write) -> io::Result<()> {
     let file = &*conversation.model().file;
     match shown {
-        Shown::Info => info(conversation, place, out),
+        Shown::Info => info(conversation, out),
         Shown::Parameters => {
             let all = parameters::all(&conversation.options);
             let width = all.keys().map(String::len).max().unwrap_or(0);
@@ -40,11 +35,11 @@ pub fn show(
     }
 }
 
-fn info(conversation: &mut Conversation<'_>, place: &Place<'_>, out: &mut dyn Write) -> io::Result<()> {
+fn info(conversation: &mut Conversation<'_>, out: &mut dyn Write) -> io::Result<()> {
     inspect::summary(&conversation.model().file, out)?;
     writeln!(out)?;
-    for device in place.devices {
-        writeln!(out, "runs on {device}")?;
+    for device in &conversation.session().engine().plan().devices {
+        writeln!(out, "runs on {}", device.target.label())?;
     }
     let messages = counted(conversation.messages().len(), "message");
     let session = conversation.session();
