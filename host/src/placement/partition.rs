@@ -23,11 +23,22 @@ impl Division<'_> {
     /// For each device the layers that it gets: contiguous runs in the order of the devices, so that the fullest of them is
     /// as empty as can be. `None` where they do not fit.
     pub fn balanced(&self) -> Option<Vec<Range<usize>>> {
-        let mut best = self.filled(1.0)?;
+        self.emptiest(false)
+    }
+
+    /// The same, where each device has a layer, or is the last. `None` also where that cannot be.
+    pub fn spread(&self) -> Option<Vec<Range<usize>>> {
+        let ranges = self.emptiest(true)?;
+        let (_, others) = ranges.split_last()?;
+        (!others.iter().any(Range::is_empty)).then_some(ranges)
+    }
+
+    fn emptiest(&self, spread: bool) -> Option<Vec<Range<usize>>> {
+        let mut best = self.filled(1.0, spread)?;
         let (mut low, mut high) = (0.0, 1.0);
         for _ in 0..40 {
             let middle = (low + high) / 2.0;
-            match self.filled(middle) {
+            match self.filled(middle, spread) {
                 Some(ranges) => (best, high) = (ranges, middle),
                 None => low = middle,
             }
@@ -35,8 +46,9 @@ impl Division<'_> {
         Some(best)
     }
 
-    /// Fills each device up to a share of its room, the last first.
-    fn filled(&self, share: f64) -> Option<Vec<Range<usize>>> {
+    /// Fills each device up to a share of its room, the last first; where they are to `spread`, with a layer left for each of
+    /// those that come before.
+    fn filled(&self, share: f64, spread: bool) -> Option<Vec<Range<usize>>> {
         let devices = self.rooms.len();
         let mut ranges = vec![0..0; devices];
         let mut end = self.layers.len();
@@ -51,17 +63,17 @@ impl Division<'_> {
                 ranges[device] = end..end;
                 continue;
             };
-            let start = self.start_of(end, budget);
+            let start = self.start_of(end, budget, if spread { device } else { 0 });
             ranges[device] = start..end;
             end = start;
         }
         (end == 0).then_some(ranges)
     }
 
-    /// The first layer of the longest run that ends before `end` and fits.
-    fn start_of(&self, end: usize, budget: u64) -> usize {
+    /// The first layer, from `least` on, of the longest run that ends before `end` and fits.
+    fn start_of(&self, end: usize, budget: u64, least: usize) -> usize {
         let (mut start, mut taken) = (end, 0);
-        for layer in (0..end).rev() {
+        for layer in (least..end).rev() {
             taken += self.layers[layer] + if layer == 0 { self.before } else { 0 };
             if taken > budget {
                 break;
@@ -125,6 +137,31 @@ mod tests {
     fn what_does_not_fit_is_not_divided() {
         assert_eq!(divided(&[60; 3], &[100, 100], 0), None);
         assert_eq!(divided(&[10], &[100, 5], 6), None);
+    }
+
+    #[test]
+    fn where_all_devices_are_to_be_used_each_has_a_layer() {
+        let division = |layers, rooms| Division {
+            layers,
+            cuts: &[true; 5],
+            before: 0,
+            output: 5,
+            rooms,
+            overheads: vec![0; rooms.len()],
+        };
+        let four = division(&[10; 5], &[100; 4]);
+        assert_eq!(four.balanced(), Some(vec![0..0, 0..2, 2..4, 4..5]));
+        assert_eq!(four.spread(), Some(vec![0..1, 1..2, 2..4, 4..5]));
+        assert_eq!(
+            division(&[10; 5], &[100; 6]).spread(),
+            Some(vec![0..1, 1..2, 2..3, 3..4, 4..5, 5..5])
+        );
+        assert_eq!(division(&[10; 5], &[100; 7]).spread(), None, "more devices than parts");
+        assert_eq!(
+            division(&[10; 5], &[5, 100, 100]).spread(),
+            None,
+            "no layer fits the first"
+        );
     }
 
     #[test]
