@@ -139,6 +139,10 @@ impl<'a> Setup<'a> {
             choose(&self.plugins, wanted, false)?;
             bail!("no backend can be asked: `host backends` says why");
         };
+        if let Some(wanted) = &self.request.features {
+            let asked = |other: &&Plugin| self.request.fallback || other.label() == plugin.label();
+            features::select(&self.plugins.iter().filter(asked).collect::<Vec<_>>(), wanted)?;
+        }
         let ground = placement::ground(plugin, &self.plugins, &self.request.devices, self.request.fallback);
         let ground = ground.with_context(|| format!("backend {}", plugin.label()))?;
         Ok(self.place(&ground)?)
