@@ -269,7 +269,8 @@ pub trait DeviceInterface: Send + Sync {
     fn create_event(&self) -> Outcome<EventId>;
     /// Ends an event.
     fn free_event(&self, event: EventId) -> Outcome<()>;
-    /// Signals an event once the queue's earlier work is done.
+    /// Signals an event once the queue's earlier work is done. This takes the place of what signalled it before: who waits
+    /// from here on waits for this.
     fn signal(&self, queue: QueueId, event: EventId) -> Outcome<()>;
     /// Holds the queue's later work until an event, of this or another device of the backend, was signalled.
     fn wait(&self, queue: QueueId, device: u32, event: EventId) -> Outcome<()>;

@@ -1,7 +1,11 @@
 //! Throughput of `product`, in bytes of weights a second, by type and instruction set: `cargo bench -p backend-cpu`.
 //!
-//! `decode` has one column, `prefill` 64; K and M are 2048, but in `decode_from_memory`, whose weights no cache holds. All bytes are 0x3c, with which scales are
-//! ordinary numbers in every type. One thread works, so that sets compare.
+//! `decode` has one column, `prefill` 64; K and M are 2048, but in `decode_from_memory`, whose weights no cache holds.
+//! All bytes are 0x3c, with which scales are ordinary numbers in every type. One thread works, so that sets compare. What
+//! a kernel could reach at most is in `read` and `read_from_memory`: a loop that does nothing but read as many bytes as
+//! Q8_0 has.
+//!
+//! One type, or one set: `cargo bench -p backend-cpu --bench product -- 'decode .*Q4_0|read'`.
 
 use std::sync::OnceLock;
 
@@ -24,19 +28,6 @@ const K: u32 = 2048;
 const M: u32 = 2048;
 /// Rows that no cache holds.
 const MANY: u32 = 65536;
-
-const TYPES: [Type; 10] = [
-    Type::Q8_0,
-    Type::Q4_0,
-    Type::MXFP4,
-    Type::IQ4_NL,
-    Type::Q4_K,
-    Type::Q5_K,
-    Type::Q6_K,
-    Type::F32,
-    Type::F16,
-    Type::BF16,
-];
 
 extern "C" fn ignore(_: u32, _: RStr<'_>, _: RStr<'_>) {}
 
@@ -126,7 +117,7 @@ fn sets() -> &'static [(&'static str, Kernels)] {
 
 fn cases() -> impl Iterator<Item = String> {
     let names = sets().iter().map(|s| s.0);
-    TYPES
+    Type::WEIGHTS
         .iter()
         .flat_map(move |ty| names.clone().map(move |set| format!("{ty} {set}")))
 }
@@ -153,6 +144,35 @@ fn decode_from_memory(bencher: Bencher<'_, '_>, case: &str) {
 #[divan::bench(args = cases(), sample_count = 10)]
 fn prefill(bencher: Bencher<'_, '_>, case: &str) {
     bench(bencher, case, M, 64);
+}
+
+/// Touches all bytes with as little arithmetic as there can be.
+fn sum(bytes: &[u8]) -> u64 {
+    let mut sums = [0u64; 32];
+    for chunk in bytes.as_chunks::<256>().0 {
+        for (sum, word) in sums.iter_mut().zip(chunk.as_chunks::<8>().0) {
+            *sum ^= u64::from_le_bytes(*word);
+        }
+    }
+    sums.iter().fold(0, |all, sum| all ^ sum)
+}
+
+fn bench_read(bencher: Bencher<'_, '_>, rows: u32) {
+    let bytes = Type::Q8_0.row_bytes(K.into()).expect("whole blocks") * u64::from(rows);
+    let memory = vec![0x3c; bytes as usize];
+    bencher
+        .counter(BytesCount::new(bytes))
+        .bench(|| sum(std::hint::black_box(&memory)));
+}
+
+#[divan::bench]
+fn read(bencher: Bencher<'_, '_>) {
+    bench_read(bencher, M);
+}
+
+#[divan::bench(sample_count = 20)]
+fn read_from_memory(bencher: Bencher<'_, '_>) {
+    bench_read(bencher, MANY);
 }
 
 fn main() {

@@ -262,6 +262,17 @@ mod tests {
     }
 
     #[test]
+    fn no_set_of_this_machine_is_better_than_the_best() {
+        let best = Kernels::best();
+        assert!(
+            KernelSet::ALL
+                .into_iter()
+                .all(|set| !set.is_available() || set <= best.set())
+        );
+        assert_eq!(best.vnni(), best.set() == KernelSet::Avx512 && has_vnni());
+    }
+
+    #[test]
     fn vnni_comes_with_avx512_alone() {
         for set in KernelSet::ALL.into_iter().filter(|s| s.is_available()) {
             let kernels = Kernels::forced(set).unwrap();

@@ -1,9 +1,10 @@
 //! The device's own threads.
 //!
-//! A job is a number of parts. Each thread has a share of them, neighbours, which it claims one by one, so that what it reads
-//! lies side by side; whoever is done goes on with what others have left. Workers join a job while it is open and leave it when
-//! no part is left; the caller closes the job and waits for those that joined, so a worker that still sleeps costs nothing. All of it is one word, [`Shared::state`]: the number of the job (high half), whether it
-//! is open, and how many workers are inside.
+//! A job is a number of parts. Each thread has a share of them, neighbours, which it claims one by one, so that what it
+//! reads lies side by side; whoever is done goes on with what others have left. Workers join a job while it is open and
+//! leave it when no part is left; the caller closes the job and waits for those that joined, so a worker that still
+//! sleeps costs nothing. All of it is one word, [`Shared::state`]: the number of the job (high half), whether it is open,
+//! and how many workers are inside.
 
 use std::{
     any::Any,
@@ -195,8 +196,8 @@ impl Shared {
         parts * i / threads..parts * (i + 1) / threads
     }
 
-    /// Works on parts, thread `own`'s first, until none is left. A panic is kept for the caller, and the parts not yet begun
-    /// are dropped.
+    /// Works on parts, thread `own`'s first, until none is left. A panic is kept for the caller, and the parts not yet
+    /// begun are dropped.
     fn take_parts(&self, own: usize, work: &Part<'_>, parts: usize) {
         let threads = self.next.len();
         let done = catch_unwind(AssertUnwindSafe(|| {

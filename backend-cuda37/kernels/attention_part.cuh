@@ -47,20 +47,20 @@ template <class Page, int WIDTH, int HEADS> struct Part {
     __device__ __forceinline__ void for_rows(const View &pool, const int32_t *pages, int32_t strip, uint32_t head, Use use) {
         uint32_t read = inside ? chunk : 0;
         int64_t step = pool.strides[1] * ROWS;
-        const uint8_t *row = cell_of(a, pool, pages, strip, head) + slot * pool.strides[1];
+        const uint8_t *at = cell_of(a, pool, pages, strip, head) + slot * pool.strides[1] + Page::place(read);
         bool whole = strip >= begin && strip + STRIP <= end;
 #pragma unroll 1
         for (int from = 0; from < STEPS; from += BATCH) {
             typename Page::Raw raw[BATCH];
             if (whole) {
 #pragma unroll
-                for (int s = 0; s < BATCH; ++s, row += step) raw[s] = Page::fetch(row, read);
+                for (int s = 0; s < BATCH; ++s, at += step) raw[s] = Page::fetch(at, read);
             } else {
 #pragma unroll
-                for (int s = 0; s < BATCH; ++s, row += step) {
+                for (int s = 0; s < BATCH; ++s, at += step) {
                     int32_t i = strip + (from + s) * ROWS + slot;
                     raw[s] = Page::nothing();
-                    if (i >= begin && i < end) raw[s] = Page::fetch(row, read);
+                    if (i >= begin && i < end) raw[s] = Page::fetch(at, read);
                 }
             }
 #pragma unroll

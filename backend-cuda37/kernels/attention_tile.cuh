@@ -93,7 +93,7 @@ template <class Page, int WIDTH> struct Tile {
 
     __device__ __forceinline__ void load_eight(const uint8_t *row, uint32_t chunk, float (&values)[8]) {
         typename Page::Raw raw = Page::nothing();
-        if (row && chunk * 8 < a.q.dims[0]) raw = Page::fetch(row, chunk);
+        if (row && chunk * 8 < a.q.dims[0]) raw = Page::fetch(row + Page::place(chunk), chunk);
         Page::widen(raw, chunk, values);
     }
 
@@ -202,7 +202,8 @@ template <class Page, int WIDTH> struct Tile {
         head = blockIdx.y / groups;
         heads = min(uint32_t(TILE_ROWS), ratio - group);
         first_head = head * ratio + group;
-        if (!find(blockIdx.x, TILE_ROWS / min(uint32_t(TILE_ROWS), ratio))) return;
+        // late columns see most: they begin first
+        if (!find(gridDim.x - 1 - blockIdx.x, TILE_ROWS / min(uint32_t(TILE_ROWS), ratio))) return;
         find_rows(limits, factors, queries);
         clear();
         __syncthreads();
@@ -243,11 +244,12 @@ template <class Page, int WIDTH> struct Tile {
 
     __device__ __forceinline__ void write() {
 #pragma unroll
+        for (int r = 0; r < 8; ++r) powers[r] = lanes_join<Sum>(powers[r], 16);
+#pragma unroll
         for (int r = 0; r < 8; ++r) {
             uint32_t row = y * 8 + r, column = row / heads, h = first_head + row % heads;
-            float total = lanes_join<Sum>(powers[r], 16);
             if (column >= columns) continue;
-            float scale = 1.0f;
+            float scale = 1.0f, total = powers[r];
             if (a.sinks) {
                 float sink = reinterpret_cast<const float *>(a.sinks)[h] * LOG2_E, top = fmaxf(sink, most[r]);
                 scale = power_of_2(most[r] - top);

@@ -44,6 +44,15 @@ __device__ __forceinline__ float byte_less(uint32_t word, int i, float bias) {
     return __uint_as_float(permute(word, 0x4b000000u, 0x7440u + i)) - (8388608.0f + bias);
 }
 
+// A scale, and bytes of a word times it: d·(2^23 + byte) − d·2^23 in one FMA, exact where the product is.
+struct Scale {
+    float d, far;
+    __device__ __forceinline__ Scale(float d) : d(d), far(d * -8388608.0f) {}
+    __device__ __forceinline__ float times(uint32_t word, int i) const {
+        return fmaf(d, __uint_as_float(permute(word, 0x4b000000u, 0x7440u + i)), far);
+    }
+};
+
 __device__ __forceinline__ float low_f16(uint32_t word) { return f16_to_f32(uint16_t(word)); }
 __device__ __forceinline__ float high_f16(uint32_t word) { return f16_to_f32(uint16_t(word >> 16)); }
 
@@ -74,7 +83,7 @@ struct Start {
     uint32_t selector;
     Start() = default;
     __device__ __forceinline__ Start(const uint8_t *block, uint32_t lead, uint32_t head)
-        : p(block - lead), selector(0x3210u + 0x1111u * (lead + head)) {}
+        : p(block - lead), selector(0x76543210u >> 4 * (lead + head)) {}
     // N words of the N + 1 from `offset` on, a multiple of 4.
     template <int N> __device__ __forceinline__ void load(uint32_t offset, uint32_t *w) const {
         uint32_t raw[N + 1];
@@ -131,7 +140,7 @@ struct Block_q4_0 : Shape<32, 18, 32, 1>, Nibbles32 {
         uint32_t q[4];
         uint16_t d;
     };
-    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
         r.d = uint16_t(b.load_headed<4, 2>(r.q));
     }
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return r.q[c & 3]; }
@@ -147,7 +156,7 @@ struct Block_q4_1 : Shape<32, 20, 32, 1>, Nibbles32 {
     struct Raw {
         uint32_t w[5];
     };
-    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
         load4<5>(b.p, r.w);
     }
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return r.w[1 + (c & 3)]; }
@@ -180,7 +189,7 @@ struct Block_q5_0 : Shape<32, 22, 32, 1>, FiveBits32 {
         uint32_t w[5];
         uint16_t d;
     };
-    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
         r.d = uint16_t(b.load_headed<5, 2>(r.w));
     }
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return five(r.w[0], r.w + 1, c); }
@@ -196,7 +205,7 @@ struct Block_q5_1 : Shape<32, 24, 32, 1>, FiveBits32 {
     struct Raw {
         uint32_t w[6];
     };
-    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
         load8<6>(b.p, r.w);
     }
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return five(r.w[1], r.w + 2, c); }
@@ -215,7 +224,7 @@ struct Block_q8_0 : Shape<32, 34, 32, 1> {
     static __device__ __forceinline__ uint32_t index(uint32_t, int c, int i) { return 4 * c + i; }
     static __device__ __forceinline__ constexpr uint32_t mask(int) { return 0xff; }
     static __device__ __forceinline__ constexpr int shift(int) { return 0; }
-    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
         r.d = uint16_t(b.load_headed<8, 2>(r.q));
     }
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return r.q[c] ^ 0x80808080u; }
@@ -239,7 +248,7 @@ struct Block_q2_k : Shape<256, 84, 64, 4>, Quarters256 {
     };
     static __device__ __forceinline__ constexpr uint32_t mask(int c) { return 3 << 2 * (c >> 2); }
     static __device__ __forceinline__ constexpr int shift(int c) { return 2 * (c >> 2); }
-    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
         load4<4>(b.p + 16 + 16 * part, r.q);
         load4<2>(b.p + 8 * (part >> 1), r.scales);
         r.d = at<uint32_t>(b.p + 80);
@@ -247,8 +256,8 @@ struct Block_q2_k : Shape<256, 84, 64, 4>, Quarters256 {
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return r.q[c & 3]; }
     static __device__ __forceinline__ void factors(const Raw &r, uint32_t part, int g, float &scale, float &least) {
         uint32_t packed = r.scales[g >> 1] >> ((part & 1) * 8 + (g & 1) * 16);
-        scale = low_f16(r.d) * byte_less(packed & 15, 0, 0);
-        least = -high_f16(r.d) * byte_less(packed >> 4 & 15, 0, 0);
+        scale = Scale(low_f16(r.d)).times(packed & 15, 0);
+        least = Scale(-high_f16(r.d)).times(packed >> 4 & 15, 0);
     }
 };
 
@@ -259,7 +268,7 @@ struct Block_q3_k : Shape<256, 110, 64, 4>, Quarters256 {
     };
     static __device__ __forceinline__ constexpr uint32_t mask(int) { return 0xff; }
     static __device__ __forceinline__ constexpr int shift(int c) { return c < 12 ? 2 * (c >> 2) : 0; }
-    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
         uint32_t p = part, half = p >> 1, packed[3];
         b.load<4>(16 * (p & 1), r.high);
         b.load<4>(32 + 16 * p, r.q);
@@ -304,7 +313,7 @@ struct Block_q4_k : Shape<256, 144, 64, 2>, Pairs256 {
     };
     static __device__ __forceinline__ constexpr uint32_t mask(int c) { return c < 8 ? 0x0f : 0xf0; }
     static __device__ __forceinline__ constexpr int shift(int c) { return c < 8 ? 0 : 4; }
-    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
         uint32_t head[4];
         load16<4>(b.p, head);
         r.d = head[0], r.scales = pair_of_scales(head + 1, part);
@@ -312,8 +321,8 @@ struct Block_q4_k : Shape<256, 144, 64, 2>, Pairs256 {
     }
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return r.q[c & 7]; }
     static __device__ __forceinline__ void factors(const Raw &r, uint32_t, int g, float &scale, float &least) {
-        scale = low_f16(r.d) * byte_less(r.scales, g, 0);
-        least = -high_f16(r.d) * byte_less(r.scales, 2 + g, 0);
+        scale = Scale(low_f16(r.d)).times(r.scales, g);
+        least = Scale(-high_f16(r.d)).times(r.scales, 2 + g);
     }
 };
 
@@ -325,7 +334,7 @@ struct Block_q5_k : Shape<256, 176, 64, 2>, Pairs256 {
     };
     static __device__ __forceinline__ constexpr uint32_t mask(int) { return 0xff; }
     static __device__ __forceinline__ constexpr int shift(int) { return 0; }
-    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
         uint32_t head[4];
         load16<4>(b.p, head);
         r.d = head[0], r.scales = pair_of_scales(head + 1, part);
@@ -338,8 +347,8 @@ struct Block_q5_k : Shape<256, 176, 64, 2>, Pairs256 {
         return (q >> 4 & 0x0f0f0f0fu) | (high >> 1 & 0x10101010u);
     }
     static __device__ __forceinline__ void factors(const Raw &r, uint32_t, int g, float &scale, float &least) {
-        scale = low_f16(r.d) * byte_less(r.scales, g, 0);
-        least = -high_f16(r.d) * byte_less(r.scales, 2 + g, 0);
+        scale = Scale(low_f16(r.d)).times(r.scales, g);
+        least = Scale(-high_f16(r.d)).times(r.scales, 2 + g);
     }
 };
 
@@ -350,7 +359,7 @@ struct Block_q6_k : Shape<256, 210, 64, 4>, Quarters256 {
     };
     static __device__ __forceinline__ constexpr uint32_t mask(int) { return 0xff; }
     static __device__ __forceinline__ constexpr int shift(int) { return 0; }
-    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
         uint32_t half = part >> 1, late = part & 1, scales[2];
         b.load<4>(64 * half + 16 * late, r.low);
         b.load<4>(64 * half + 16 * late + 32, r.low + 4);
@@ -396,8 +405,8 @@ struct Block_iq4_nl : Shape<32, 18, 32, 1>, Looked32 {
     static const int ROWS = 8;
     typedef Block_q4_0::Raw Raw;
     static __device__ __forceinline__ uint32_t index(uint32_t, int c, int i) { return index32(c, i); }
-    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t left) {
-        Block_q4_0::load(r, b, part, left);
+    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t left) {
+        Block_q4_0::load<WHOLE>(r, b, part, left);
     }
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) {
         return iq4_codes(r.q[c >> 1] >> 16 * (c & 1));
@@ -415,7 +424,7 @@ struct Block_iq4_xs : Shape<256, 136, 64, 2>, Looked32 {
     static __device__ __forceinline__ uint32_t index(uint32_t part, int c, int i) {
         return part * 64 + (c >> 3) * 32 + index32(c & 7, i);
     }
-    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
         load8<2>(b.p, r.head);
         load8<8>(b.p + 8 + 32 * part, r.q);
     }
@@ -437,7 +446,7 @@ struct Block_mxfp4 : Shape<32, 17, 32, 1>, Looked32 {
         uint32_t q[4], e;
     };
     static __device__ __forceinline__ uint32_t index(uint32_t, int c, int i) { return index32(c, i); }
-    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
+    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
         r.e = b.load_headed<4, 1>(r.q) & 255;
     }
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) {
@@ -449,7 +458,8 @@ struct Block_mxfp4 : Shape<32, 17, 32, 1>, Looked32 {
     }
 };
 
-// Elements by themselves, a unit a block; K may cut the last, of which `left` values are there.
+// Elements by themselves, a unit a block; K may cut the last, of which `left` values are there. WHOLE: none is cut, and all
+// begin at multiples of 16 bytes.
 template <int Bytes, int Unit> struct Elements : Shape<Unit, Bytes * Unit, Unit, 1> {
     static const bool CODES = false;
     static constexpr float BIAS = 0;
@@ -465,9 +475,9 @@ struct Block_f32 : Elements<4, 4> {
     struct Raw {
         uint32_t w[4];
     };
-    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t, uint32_t left) {
+    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t, uint32_t left) {
         const uint8_t *p = b.p;
-        if (left >= 4 && reinterpret_cast<uint64_t>(p) % 16 == 0) return load16<4>(p, r.w);
+        if (WHOLE) return load16<4>(p, r.w);
 #pragma unroll
         for (int i = 0; i < 4; ++i) r.w[i] = i < left ? at<uint32_t>(p + 4 * i) : 0;
     }
@@ -478,9 +488,9 @@ struct Halves : Elements<2, 8> {
     struct Raw {
         uint32_t w[4];
     };
-    static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t, uint32_t left) {
+    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t, uint32_t left) {
         const uint8_t *p = b.p;
-        if (left >= 8 && reinterpret_cast<uint64_t>(p) % 16 == 0) return load16<4>(p, r.w);
+        if (WHOLE) return load16<4>(p, r.w);
         uint32_t h[8];
 #pragma unroll
         for (int i = 0; i < 8; ++i) h[i] = i < left ? at<uint16_t>(p + 2 * i) : 0;

@@ -112,19 +112,25 @@ struct Greatest {
     static __device__ __forceinline__ float nothing() { return -__uint_as_float(0x7f800000u); }
 };
 
+// The larger of two keys.
+struct LargestKey {
+    static __device__ __forceinline__ uint64_t join(uint64_t a, uint64_t b) { return a < b ? b : a; }
+    static __device__ __forceinline__ uint64_t nothing() { return 0; }
+};
+
 // Joins the values of groups of `lanes` adjacent lanes (a power of two); every lane of the warp calls, and gets its group's.
-template <class Join> __device__ __forceinline__ float lanes_join(float v, int lanes FROM_HERE) {
+template <class Join, class T> __device__ __forceinline__ T lanes_join(T v, int lanes FROM_HERE) {
     for (int o = lanes / 2; o > 0; o >>= 1) v = Join::join(v, __shfl_xor_sync(ALL_LANES, v, o, WARP FROM_THERE));
     return v;
 }
 
-template <class Join> __device__ __forceinline__ float warp_join(float v FROM_HERE) {
+template <class Join, class T> __device__ __forceinline__ T warp_join(T v FROM_HERE) {
     return lanes_join<Join>(v, WARP FROM_THERE);
 }
 
 // Joins the values of a block of whole warps; every thread calls, and gets the result.
-template <class Join> __device__ __forceinline__ float block_join(float v FROM_HERE) {
-    SHARED(parts, float[32]);
+template <class Join, class T> __device__ __forceinline__ T block_join(T v FROM_HERE) {
+    SHARED(parts, T[32]);
     uint32_t warps = threads_of_block() / WARP, number = thread_number(), lane = number % WARP;
     v = warp_join<Join>(v FROM_THERE);
     if (warps == 1) return v;

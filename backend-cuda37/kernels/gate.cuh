@@ -9,10 +9,9 @@ __device__ __forceinline__ float logistic(float z) { return 1.0f / (1.0f + __exp
 // g/(1 + e^−g)·u.
 __device__ __forceinline__ float silu(float g, float u) { return g * logistic(g) * u; }
 
-// ½g(1 + tanh(√(2/π)(g + 0.044715g³)))·u.
+// ½g(1 + tanh(√(2/π)(g + 0.044715g³)))·u; ½(1 + tanh z) is logistic(2z), where nothing cancels.
 __device__ __forceinline__ float gelu_tanh(float g, float u) {
-    float inner = 0.7978845608f * (g + 0.044715f * g * g * g);
-    return 0.5f * g * (1.0f + tanhf(inner)) * u;
+    return g * logistic(1.5957691216f * (g + 0.044715f * g * g * g)) * u;
 }
 
 // g′/(1 + e^(−α·g′))·(u′ + 1), g′ = min(g, limit), u′ = clamp(u, ±limit).

@@ -1,5 +1,5 @@
 // What normalizes or selects by the statistics of a row: a row is a warp's or a block's, as its length asks.
-#include "common.cuh"
+#include "sharing.cuh"
 
 struct NormArgs {
     View x, y;
@@ -21,28 +21,12 @@ struct SparsifyArgs {
     uint32_t nothing;
 };
 
-// The threads that share a row.
-struct ByWarp {
-    static __device__ __forceinline__ uint32_t row() {
-        return blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
-    }
-    static __device__ __forceinline__ uint32_t first() { return threadIdx.x % WARP; }
-    static __device__ __forceinline__ uint32_t step() { return WARP; }
-    static __device__ __forceinline__ float sum(float v FROM_HERE) { return warp_join<Sum>(v FROM_THERE); }
-};
-struct ByBlock {
-    static __device__ __forceinline__ uint32_t row() { return blockIdx.x; }
-    static __device__ __forceinline__ uint32_t first() { return threadIdx.x; }
-    static __device__ __forceinline__ uint32_t step() { return blockDim.x; }
-    static __device__ __forceinline__ float sum(float v FROM_HERE) { return block_join<Sum>(v FROM_THERE); }
-};
-
 __device__ __forceinline__ uint32_t rows_of(const View &v) { return v.dims[1] * v.dims[2] * v.dims[3]; }
 
 template <class By> __device__ __forceinline__ float sum_of_squares(const float *x, uint32_t d) {
     float sum = 0.0f;
     for (uint32_t i = By::first(); i < d; i += By::step()) sum += x[i] * x[i];
-    return By::sum(sum);
+    return By::template join<Sum>(sum);
 }
 
 // (x·r)·w, r = 1/√(mean x² + ε), and plus the residual where there is one. A whole warp or block leaves at once.

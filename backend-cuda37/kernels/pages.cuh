@@ -1,4 +1,4 @@
-// Rows of the cache by eights of values: `fetch` reads the eighth `chunk` of a row, `widen` makes floats of it. Between
+// Rows of the cache by eights of values: `fetch` reads eighth `chunk` at `place` of it, `widen` makes floats of it. Between
 // the two stands what memory takes to answer.
 #pragma once
 #include "common.cuh"
@@ -13,9 +13,10 @@ struct Page_f32 {
     static __device__ __forceinline__ Raw nothing() {
         return {make_float4(0.0f, 0.0f, 0.0f, 0.0f), make_float4(0.0f, 0.0f, 0.0f, 0.0f)};
     }
-    static __device__ __forceinline__ Raw fetch(const uint8_t *row, uint32_t chunk) {
-        const float4 *at = reinterpret_cast<const float4 *>(row) + 2 * chunk;
-        return {__ldg(at), __ldg(at + 1)};
+    static __device__ __forceinline__ uint32_t place(uint32_t chunk) { return chunk * 32; }
+    static __device__ __forceinline__ Raw fetch(const uint8_t *at, uint32_t) {
+        const float4 *values = reinterpret_cast<const float4 *>(at);
+        return {__ldg(values), __ldg(values + 1)};
     }
     static __device__ __forceinline__ void widen(const Raw &raw, uint32_t, float (&out)[8]) {
         out[0] = raw.low.x, out[1] = raw.low.y, out[2] = raw.low.z, out[3] = raw.low.w;
@@ -26,8 +27,9 @@ struct Page_f32 {
 struct Page_f16 {
     typedef uint4 Raw;
     static __device__ __forceinline__ Raw nothing() { return make_uint4(0, 0, 0, 0); }
-    static __device__ __forceinline__ Raw fetch(const uint8_t *row, uint32_t chunk) {
-        return __ldg(reinterpret_cast<const uint4 *>(row) + chunk);
+    static __device__ __forceinline__ uint32_t place(uint32_t chunk) { return chunk * 16; }
+    static __device__ __forceinline__ Raw fetch(const uint8_t *at, uint32_t) {
+        return __ldg(reinterpret_cast<const uint4 *>(at));
     }
     static __device__ __forceinline__ void widen(const Raw &raw, uint32_t, float (&out)[8]) {
         uint32_t pairs[4] = {raw.x, raw.y, raw.z, raw.w};
@@ -49,24 +51,25 @@ __device__ __forceinline__ Codes fetch_codes(const uint8_t *block, uint32_t firs
     return {load_u16(codes) | load_u16(codes + 2) << 16, load_u16(codes + 4) | load_u16(codes + 6) << 16, load_u16(block)};
 }
 
-// Bytes as floats: a byte under the exponent of 2²³ is 2²³ + the byte.
-__device__ __forceinline__ void widen_bytes(const Codes &c, float zero, float (&out)[8]) {
-    float d = f16_to_f32(uint16_t(c.factor));
+// (byte − ZERO)·d. A byte under the exponent of 2¹⁵ is 2¹⁵ + the byte; with d of 11 bits all of it is exact.
+template <int ZERO> __device__ __forceinline__ void widen_bytes(const Codes &c, float (&out)[8]) {
+    float d = f16_to_f32(uint16_t(c.factor)), all = -(32768.0f + ZERO) * d;
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-        uint32_t bits = __byte_perm(i < 4 ? c.low : c.high, 0x4B000000u, 0x7440 | (i & 3));
-        out[i] = (__uint_as_float(bits) - (8388608.0f + zero)) * d;
+        uint32_t bits = __byte_perm(i < 4 ? c.low : c.high, 0x47000000u, 0x7404 | (i & 3) << 4);
+        out[i] = fmaf(__uint_as_float(bits), d, all);
     }
 }
 
 struct Page_q8_0 {
     typedef Codes Raw;
     static __device__ __forceinline__ Raw nothing() { return {0, 0, 0}; }
-    static __device__ __forceinline__ Raw fetch(const uint8_t *row, uint32_t chunk) {
-        return fetch_codes(row + chunk / 4 * 34, chunk % 4 * 8);
+    static __device__ __forceinline__ uint32_t place(uint32_t chunk) { return chunk / 4 * 34; }
+    static __device__ __forceinline__ Raw fetch(const uint8_t *block, uint32_t chunk) {
+        return fetch_codes(block, chunk % 4 * 8);
     }
     static __device__ __forceinline__ void widen(const Raw &raw, uint32_t, float (&out)[8]) {
-        widen_bytes({raw.low ^ 0x80808080u, raw.high ^ 0x80808080u, raw.factor}, 128.0f, out);
+        widen_bytes<128>({raw.low ^ 0x80808080u, raw.high ^ 0x80808080u, raw.factor}, out);
     }
 };
 
@@ -74,11 +77,12 @@ struct Page_q8_0 {
 struct Page_q4_0 {
     typedef Codes Raw;
     static __device__ __forceinline__ Raw nothing() { return {0, 0, 0}; }
-    static __device__ __forceinline__ Raw fetch(const uint8_t *row, uint32_t chunk) {
-        return fetch_codes(row + chunk / 4 * 18, chunk % 2 * 8);
+    static __device__ __forceinline__ uint32_t place(uint32_t chunk) { return chunk / 4 * 18; }
+    static __device__ __forceinline__ Raw fetch(const uint8_t *block, uint32_t chunk) {
+        return fetch_codes(block, chunk % 2 * 8);
     }
     static __device__ __forceinline__ void widen(const Raw &raw, uint32_t chunk, float (&out)[8]) {
         uint32_t shift = chunk % 4 / 2 * 4;
-        widen_bytes({raw.low >> shift & 0x0F0F0F0Fu, raw.high >> shift & 0x0F0F0F0Fu, raw.factor}, 8.0f, out);
+        widen_bytes<8>({raw.low >> shift & 0x0F0F0F0Fu, raw.high >> shift & 0x0F0F0F0Fu, raw.factor}, out);
     }
 };

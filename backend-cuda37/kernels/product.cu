@@ -16,7 +16,6 @@
     }
 
 FEW(1)
-FEW(2)
 FEW(4)
 
 KERNEL_BOUNDS(NAMED(product_, TYPE, _mat), ProductArgs, MANY_THREADS, 8) {

@@ -8,7 +8,7 @@
 
 template <class B, int C> struct FewColumns {
     static const int LANES = 16, MOST_THREADS = 256;
-    static const int ROWS = C == 1 ? B::ROWS : C == 2 ? 4 : 2;
+    static const int ROWS = C == 1 ? B::ROWS : 2;
     static const int WISHED = 4096 / (B::UNIT * C);
     static const uint32_t TILE = WISHED > LANES ? WISHED : LANES; // units
     // codes are whole numbers times 2^−149, inputs are brought up by 2^80: sums are too small by 2^69
@@ -30,35 +30,35 @@ template <class B, int C> struct FewColumns {
     static __device__ __forceinline__ float power_of_two(int n) { return __uint_as_float(uint32_t(127 + n) << 23); }
 
     // Brings a column's tile into place. A thread stays with its chunk and part, since both divide a block's threads.
-    __device__ __forceinline__ void stage_column(int column, const float *x, uint32_t begin) {
+    __device__ __forceinline__ void stage_column(int column, const float *x, uint32_t begin, uint32_t end) {
         const uint32_t CHUNKS = B::CHUNKS, PARTS = B::PARTS;
         uint32_t c = threadIdx.x % CHUNKS, u = threadIdx.x / CHUNKS, turn = blockDim.x / CHUNKS;
-        uint32_t part = B::part(begin + u), k = B::block(begin + u) * B::VALUES + (B::CODES ? 0 : 4 * c);
+        uint32_t part = B::part(begin + u), first = B::index(part, c, 0), k = B::block(begin + u) * B::VALUES + first;
         float factors[4];
-        uint32_t index[4];
 #pragma unroll
-        for (int i = 0; i < 4; ++i) factors[i] = RAISED * power_of_two(-place<B>(c, i)), index[i] = B::index(part, c, i);
-        x += B::block(begin + u) * B::VALUES + index[0];
-        for (; u < TILE; u += turn, k += turn / PARTS * B::VALUES, x += turn / PARTS * B::VALUES) {
+        for (int i = 0; i < 4; ++i) factors[i] = RAISED * power_of_two(-place<B>(c, i));
+#pragma unroll 1
+        for (x += k; u < end; u += turn, x += turn / PARTS * B::VALUES) {
             float v[4];
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
-                v[i] = k + (B::CODES ? 0 : i) < a.k ? x[index[i] - index[0]] : 0.0f;
-                if (B::CODES) v[i] *= factors[i];
+                if (B::CODES) v[i] = x[B::index(part, c, i) - first] * factors[i];
+                else v[i] = (begin + u) * B::UNIT + first + i < a.k ? x[i] : 0.0f;
             }
             shared.x[column][c][u] = make_float4(v[0], v[1], v[2], v[3]);
         }
     }
 
-    // The sums of inputs of groups, times what their codes are biased by. Chunks of a group have the same places, or the
-    // group is the unit.
-    __device__ __forceinline__ void stage_sums(int column) {
+    // The sums of inputs of groups, times what their codes are biased by. Even chunks of a group have the same places, and
+    // odd ones, or the group is the unit.
+    __device__ __forceinline__ void stage_sums(int column, uint32_t end) {
         const uint32_t GROUPS = B::GROUPS;
         uint32_t g = threadIdx.x % GROUPS;
-        float factors[4];
+        float factors[2][4]; // of even chunks and odd ones
 #pragma unroll
-        for (int i = 0; i < 4; ++i) factors[i] = power_of_two(place<B>(g * B::CHUNKS_OF_GROUP, i));
-        for (uint32_t u = threadIdx.x / GROUPS; u < TILE; u += blockDim.x / GROUPS) {
+        for (int i = 0; i < 8; ++i) factors[i / 4][i % 4] = power_of_two(place<B>(g * B::CHUNKS_OF_GROUP + i / 4, i % 4));
+#pragma unroll 1
+        for (uint32_t u = threadIdx.x / GROUPS; u < end; u += blockDim.x / GROUPS) {
             float sum = 0;
 #pragma unroll
             for (int j = 0; j < B::CHUNKS_OF_GROUP; ++j) {
@@ -66,34 +66,30 @@ template <class B, int C> struct FewColumns {
                 const float in[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
                 for (int i = 0; i < 4; ++i)
-                    sum = fmaf(in[i], GROUPS == 1 ? power_of_two(place<B>(j, i)) : factors[i], sum);
+                    sum = fmaf(in[i], GROUPS == 1 ? power_of_two(place<B>(j, i)) : factors[j & 1][i], sum);
             }
             shared.sums[column][g][u] = sum * (B::LEAST ? 1.0f : -B::BIAS) * (1.0f / RAISED) * (1.0f / LOWERED);
         }
     }
 
-    __device__ __forceinline__ void stage(uint32_t begin) {
+    // Columns behind the last are that one again.
+    __device__ __forceinline__ void stage(uint32_t begin, uint32_t end) {
         __syncthreads();
         for (int column = 0; column < C; ++column)
-            if (first_column + column < a.columns) stage_column(column, Column(a, first_column + column).x(a), begin);
-            else stage_nothing(column);
+            stage_column(column, Column(a, min(first_column + column, a.columns - 1)).x(a), begin, end);
         __syncthreads();
         if (!B::CODES) return;
-        for (int column = 0; column < C; ++column) stage_sums(column);
+        for (int column = 0; column < C; ++column) stage_sums(column, end);
         __syncthreads();
-    }
-
-    __device__ __forceinline__ void stage_nothing(int column) {
-        for (uint32_t slot = threadIdx.x; slot < TILE * B::CHUNKS; slot += blockDim.x)
-            shared.x[column][slot % B::CHUNKS][slot / B::CHUNKS] = make_float4(0, 0, 0, 0);
     }
 
     // Adds what a unit of each row gives, whose block begins at `rows`; its inputs stand at `u` of the tile.
+    template <bool WHOLE>
     __device__ __forceinline__ void add_unit(const Start (&rows)[ROWS], uint32_t part, uint32_t left, uint32_t u,
                                              float (&sums)[ROWS][C]) {
         typename B::Raw raw[ROWS];
 #pragma unroll
-        for (int r = 0; r < ROWS; ++r) B::load(raw[r], rows[r], part, left);
+        for (int r = 0; r < ROWS; ++r) B::template load<WHOLE>(raw[r], rows[r], part, left);
 #pragma unroll
         for (int g = 0; g < B::GROUPS; ++g) {
             float group[ROWS][C];
@@ -158,16 +154,29 @@ template <class B, int C> struct FewColumns {
             uint64_t weights = m.weights + row * m.row_stride + (absent ? 0 : expert) * m.expert_stride;
             rows[r] = B::template start<B>(reinterpret_cast<const uint8_t *>(weights), lane / PARTS);
         }
+        // elements may be read sixteen bytes at a time where all rows begin so
+        uint32_t whole_units = a.k / B::UNIT;
+#pragma unroll
+        for (int r = 0; r < ROWS; ++r)
+            if (!B::CODES && reinterpret_cast<uint64_t>(rows[r].p) % 16 != 0) whole_units = 0;
         float sums[ROWS][C];
 #pragma unroll
         for (int r = 0; r < ROWS; ++r)
 #pragma unroll
             for (int column = 0; column < C; ++column) sums[r][column] = 0;
         for (uint32_t begin = 0; begin < units && !absent; begin += TILE) {
-            stage(begin);
-            uint32_t end = min(TILE, units - begin);
-            for (uint32_t u = lane; u < end; u += LANES) {
-                add_unit(rows, lane % PARTS, a.k - (begin + u) * B::UNIT, u, sums);
+            uint32_t end = min(TILE, units - begin), u = lane;
+            stage(begin, end);
+            uint32_t whole = B::CODES ? end : whole_units > begin ? min(end, whole_units - begin) : 0;
+#pragma unroll 1
+            for (; u < whole; u += LANES) {
+                add_unit<true>(rows, lane % PARTS, B::UNIT, u, sums);
+#pragma unroll
+                for (int r = 0; r < ROWS; ++r) rows[r].p += TURN;
+            }
+#pragma unroll 1
+            for (; !B::CODES && u < end; u += LANES) {
+                add_unit<false>(rows, lane % PARTS, a.k - (begin + u) * B::UNIT, u, sums);
 #pragma unroll
                 for (int r = 0; r < ROWS; ++r) rows[r].p += TURN;
             }

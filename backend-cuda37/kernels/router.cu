@@ -1,5 +1,5 @@
 // Choosing entries, weighing them (a warp a column), and combining vectors with weights.
-#include "common.cuh"
+#include "sharing.cuh"
 
 struct TopArgs {
     View x;          // [n, T]
@@ -30,30 +30,26 @@ __device__ __forceinline__ uint64_t key_of(float v, uint32_t index) {
     return uint64_t(v != v ? 0 : bits) << 32 | ~index;
 }
 
-__device__ __forceinline__ uint64_t warp_greatest(uint64_t v FROM_HERE) {
-    for (int o = WARP / 2; o > 0; o >>= 1) v = max(v, __shfl_xor_sync(ALL_LANES, v, o, WARP FROM_THERE));
-    return v;
-}
-
-// The column of this warp; whole warps leave at once.
-__device__ __forceinline__ uint32_t column() { return blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP; }
-
-KERNEL(router_top_k, TopArgs) {
-    uint32_t t = column(), lane = threadIdx.x % WARP, n = a.x.dims[0];
+// The indices of the k largest of a column, one after the other.
+template <class By> __device__ __forceinline__ void chosen(const TopArgs &a) {
+    uint32_t t = By::row(), n = a.x.dims[0];
     if (t >= a.x.dims[1]) return;
     const float *x = row_at<const float>(a.x, t);
     int32_t *y = reinterpret_cast<int32_t *>(a.y + t * a.stride);
     uint64_t last = ~0ull;
     for (uint32_t place = 0; place < a.k; ++place) {
         uint64_t best = 0;
-        for (uint32_t i = lane; i < n; i += WARP) {
+        for (uint32_t i = By::first(); i < n; i += By::step()) {
             uint64_t key = key_of(x[i], i);
-            if (key < last) best = max(best, key);
+            if (key < last) best = LargestKey::join(best, key);
         }
-        last = warp_greatest(best);
-        if (lane == 0) y[place] = int32_t(~uint32_t(last));
+        last = By::template join<LargestKey>(best);
+        if (By::first() == 0) y[place] = int32_t(~uint32_t(last));
     }
 }
+
+KERNEL(router_top_k_warp, TopArgs) { chosen<ByWarp>(a); }
+KERNEL_BOUNDS(router_top_k_block, TopArgs, 1024, 1) { chosen<ByBlock>(a); }
 
 // Σ e^(v − most) over the warp's entries, `most` being the greatest of them.
 template <class At> __device__ __forceinline__ float sum_of_powers(uint32_t n, float &most, At at FROM_HERE) {
@@ -68,7 +64,7 @@ template <class At> __device__ __forceinline__ float sum_of_powers(uint32_t n, f
 // scale·v of the picked; scale·softmax over the picked, or over all.
 enum Mode { PLAIN, OF_PICKED, OF_ALL };
 template <Mode MODE> __device__ __forceinline__ void picked(const PickArgs &a) {
-    uint32_t t = column(), lane = threadIdx.x % WARP, k = a.y.dims[0];
+    uint32_t t = ByWarp::row(), lane = threadIdx.x % WARP, k = a.y.dims[0];
     if (t >= a.y.dims[1]) return;
     const float *x = row_at<const float>(a.x, t);
     const int32_t *ids = row_at<const int32_t>(a.ids, t);

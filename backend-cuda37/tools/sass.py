@@ -33,7 +33,8 @@ TYPES = {
     "q3_k": (110, 256, 64, 16), "q4_k": (144, 256, 64, 32), "q5_k": (176, 256, 64, 32), "q6_k": (210, 256, 64, 16),
     "iq4_nl": (18, 32, 32, 32), "iq4_xs": (136, 256, 64, 32), "mxfp4": (17, 32, 32, 32),
 }
-EIGHT_ROWS = ("q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl", "mxfp4")  # a lane has; four of other types
+# that a group of lanes has at a time; four of other types
+ROWS = {"q4_0": 6, "q5_0": 6, "q4_1": 8, "q5_1": 8, "iq4_nl": 8, "mxfp4": 8}
 LIMITS = {"q4_k": 3.5, "mxfp4": 3.3, "q6_k": 5.1, "q8_0": 6.6}
 
 
@@ -67,13 +68,16 @@ def weigh(loop, strict=False):
 def measure(code, name):
     """Instructions a weight of the whole, as the issue weighs and strictly, and of the loop over units by operation."""
     _, _, unit, group = TYPES[name]
-    rows = 8 if name in EIGHT_ROWS else 4
+    rows = ROWS.get(name, 4)
     found = loops(code)
-    main = max(found, key=lambda l: sum(op.startswith(("FFMA", "FADD")) for op, _ in l))
-    stores = [l for l in found if l is not main and any(op.startswith("STS") for op, _ in l)]
+    products = [sum(op.startswith("FFMA") for op, _ in l) for l in found]
+    # elements have a second such loop, for what K cuts
+    main = min((l for l, n in zip(found, products) if n == max(products)), key=len)
+    stores = [l for l in found if any(op.startswith("STS") for op, _ in l)]
+    turns = max(1, max(products) // (rows * unit))
     result = []
     for strict in [False, True]:
-        whole = weigh(main, strict) / (rows * unit)
+        whole = weigh(main, strict) / (turns * rows * unit)
         for loop in stores:
             times = sum(op.startswith("STS.128") for op, _ in loop)
             whole += weigh(loop, strict) / (4 * times if times else group) / (rows * GROUPS)

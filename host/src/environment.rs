@@ -23,7 +23,7 @@ pub const VARIABLES: [Variable; 9] = [
     },
     Variable {
         name: "GRAFT_CPU_KERNELS",
-        help: "Kernels of the CPU backend: scalar, avx2 or avx512; the best if not set",
+        help: "Kernels of the CPU backend: scalar, avx2, avxvnni, avx512 or amx; the best if not set",
     },
     Variable {
         name: "NO_COLOR",

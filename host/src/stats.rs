@@ -136,5 +136,12 @@ pub fn memory(to: &mut dyn Write, engine: &Engine, layers: &Layers) -> io::Resul
             writeln!(to, "  {name:<12} {bytes:>14}")?;
         }
     }
+    let staging = engine.plan().staging();
+    if staging > 0 {
+        writeln!(
+            to,
+            "{staging} bytes of host memory carry what devices leave to each other"
+        )?;
+    }
     Ok(())
 }

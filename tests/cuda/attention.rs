@@ -4,17 +4,16 @@
 use std::ops::Range;
 
 use backend_api::{
-    abi_stable::std_types::RSlice,
-    contract::Binding,
-    draft::Draft,
     encode::encode_row,
-    graph::{ABSENT, Node, Role, Step, Symbol, Tensor},
+    graph::{ABSENT, Role},
     operations::{Operation, Window, word},
-    reference,
     types::Type,
 };
 
-use crate::device::{Opened, opened};
+use crate::{
+    device::opened,
+    single::{Numbers, Single},
+};
 
 /// One step's attention.
 #[derive(Clone)]
@@ -47,56 +46,14 @@ impl Default for Scene {
     }
 }
 
-/// Numbers from about −2 to 2, drawn from a seed.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 >> 16
-    }
-
-    fn values(&mut self, n: usize) -> Vec<f32> {
-        let half = |n: u64| (n % 1001) as f32 / 500.0 - 1.0;
-        (0..n).map(|_| half(self.next()) + half(self.next())).collect()
-    }
-
-    /// 0 to n − 1 in some order.
-    fn shuffled(&mut self, n: u32) -> Vec<i32> {
-        let mut all: Vec<i32> = (0..n as i32).collect();
-        for i in (1..all.len()).rev() {
-            all.swap(i, self.next() as usize % (i + 1));
-        }
-        all
-    }
-}
-
-/// A node in a graph of its own, and what its buffers hold: one for each tensor.
-struct Prepared {
-    draft: Draft,
-    memory: Vec<Vec<u8>>,
-    output: u32,
-    step: Step,
-}
-
-impl Prepared {
-    fn place(&mut self, ty: Type, dims: [u32; 4], role: Role, columns: Option<u8>, bytes: Vec<u8>) -> u32 {
-        let tensor = Tensor::contiguous(ty, dims, 0, 0).unwrap();
-        let tensor = columns.map_or(tensor, |axis| tensor.symbolic(Symbol::Tokens, axis));
-        self.memory.push(bytes);
-        self.draft.place(role, tensor).unwrap()
-    }
-
-    fn numbers(&mut self, dims: [u32; 2], columns: Option<u8>, numbers: &[i32]) -> u32 {
-        let bytes = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
-        self.place(Type::I32, [dims[0], dims[1], 1, 1], Role::Input, columns, bytes)
-    }
-}
-
-fn bytes_of(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+/// Where positions are.
+struct Paged {
+    /// `[most, S]`; −1 for pages that nobody sees.
+    table: Vec<i32>,
+    /// Which cells somebody sees, page by page.
+    visible: Vec<bool>,
+    /// Pages of the longest sequence.
+    most: u32,
 }
 
 impl Scene {
@@ -107,78 +64,65 @@ impl Scene {
     }
 
     /// Random queries and cells in shuffled pages. Cells that nobody sees are garbage, pages of such cells −1.
-    fn prepare(&self, seed: u64) -> Prepared {
-        let mut random = Numbers(seed * 0x9E37_79B9 + 1);
+    fn prepare(&self, seed: u64) -> Single {
+        let mut random = Numbers::new(seed);
         let total: u32 = self.columns.iter().map(|c| c.len() as u32).sum();
+        let last = self.columns.iter().flatten().max().unwrap().unsigned_abs();
+        let Paged { table, visible, most } = self.pages(&mut random);
+        let mut single = Single::new(total, last + 1);
+        let dims = [self.hd, self.heads, total];
+        let q = random.values(dims.iter().product());
+        let q = single.values(Role::Activation, &dims, Some(2), &q);
+        let pages = visible.len() as u32 / self.page;
+        let [k, v] = [0; 2].map(|_| {
+            let bytes = self.pool(&mut random, &visible);
+            single.place(Role::Pool, self.ty, &[self.hd, self.page, self.kv, pages], None, bytes)
+        });
+        let positions = single.ids(&[total], Some(0), &self.columns.concat());
+        let mut starts = vec![0];
+        for columns in &self.columns {
+            starts.push(starts[starts.len() - 1] + columns.len() as i32);
+        }
+        let starts = single.ids(&[starts.len() as u32], None, &starts);
+        let table = single.ids(&[most, self.columns.len() as u32], None, &table);
+        let sinks = match self.sinks {
+            true => single.values(Role::Weight, &[self.heads], None, &random.values(self.heads)),
+            false => ABSENT,
+        };
+        let inputs = [q, k, v, positions, starts, table, sinks];
+        let node = single.node(Operation::Attention, &inputs, Type::F32, &dims, 2);
+        let scale = 1.0 / (self.hd as f32).sqrt();
+        *node = node.with_f32(word::attention::SCALE, scale);
+        *node = node.with_f32(word::attention::SOFTCAP, self.softcap);
+        if let Some(w) = self.window {
+            *node = node.with(word::attention::WINDOW_KIND, Window::Sliding as u32);
+            *node = node.with(word::attention::WINDOW, w);
+        }
+        single
+    }
+
+    /// Pages in some order for the positions of every sequence.
+    fn pages(&self, random: &mut Numbers) -> Paged {
         let ends = self.columns.iter().map(|c| c.last().map_or(0, |p| p + 1) as u32);
         let blocks: Vec<u32> = ends.map(|end| end.div_ceil(self.page)).collect();
-        let (count, most) = (blocks.iter().sum::<u32>(), blocks.iter().max().copied().unwrap_or(1));
-        let mut pages = random.shuffled(count).into_iter();
-        let (mut table, mut visible) = (
-            vec![-1; (most as usize) * self.columns.len()],
-            vec![false; (count * self.page) as usize],
-        );
+        let most = blocks.iter().max().copied().unwrap_or(1);
+        let count = blocks.iter().sum::<u32>();
+        let mut free = random.shuffled(count).into_iter();
+        let mut paged = Paged {
+            table: vec![-1; most as usize * self.columns.len()],
+            visible: vec![false; (count * self.page) as usize],
+            most,
+        };
         for (s, columns) in self.columns.iter().enumerate() {
-            for b in 0..blocks[s] as usize {
-                let page = pages.next().unwrap();
+            for (b, page) in (0..blocks[s] as usize).zip(free.by_ref()) {
                 let first = b as i32 * self.page as i32;
-                let seen = (first..first + self.page as i32).filter(|&i| self.seen(columns, i));
-                for i in seen {
-                    table[s * most as usize + b] = page;
-                    visible[(page * self.page as i32 + i - first) as usize] = true;
+                for i in (0..self.page as i32).filter(|i| self.seen(columns, first + i)) {
+                    paged.table[s * most as usize + b] = page;
+                    paged.visible[(page * self.page as i32 + i) as usize] = true;
                 }
             }
         }
-        let mut prepared = Prepared {
-            draft: Draft::new(total, 1),
-            memory: Vec::new(),
-            output: 0,
-            step: Step {
-                tokens: total,
-                rows: 0,
-                context: 1 + self.columns.iter().flatten().max().unwrap().unsigned_abs(),
-                reserved: 0,
-            },
-        };
-        let dims = [self.hd, self.heads, total, 1];
-        let q = random.values((self.hd * self.heads * total) as usize);
-        let q = prepared.place(Type::F32, dims, Role::Activation, Some(2), bytes_of(&q));
-        let [k, v] = [0; 2].map(|_| {
-            let bytes = self.pool(&mut random, &visible);
-            prepared.place(self.ty, [self.hd, self.page, self.kv, count], Role::Pool, None, bytes)
-        });
-        let positions = prepared.numbers([total, 1], Some(0), &self.columns.concat());
-        let lengths = self.columns.iter().map(|c| c.len() as i32);
-        let starts = lengths.scan(0, |sum, n| {
-            *sum += n;
-            Some(*sum)
-        });
-        let starts: Vec<i32> = [0].into_iter().chain(starts).collect();
-        let starts = prepared.numbers([starts.len() as u32, 1], None, &starts);
-        let table = prepared.numbers([most, self.columns.len() as u32], None, &table);
-        let sinks = match self.sinks {
-            true => {
-                let values = random.values(self.heads as usize);
-                prepared.place(Type::F32, [self.heads, 1, 1, 1], Role::Weight, None, bytes_of(&values))
-            }
-            false => ABSENT,
-        };
-        let garbage = vec![0xFF; (self.hd * self.heads * total * 4) as usize];
-        prepared.output = prepared.place(Type::F32, dims, Role::Output, Some(2), garbage);
-        let mut node = Node::new(
-            Operation::Attention.id(),
-            &[q, k, v, positions, starts, table, sinks],
-            prepared.output,
-        );
-        node = node.with_f32(word::attention::SCALE, 1.0 / (self.hd as f32).sqrt());
-        node = node.with_f32(word::attention::SOFTCAP, self.softcap);
-        if let Some(w) = self.window {
-            node = node
-                .with(word::attention::WINDOW_KIND, Window::Sliding as u32)
-                .with(word::attention::WINDOW, w);
-        }
-        prepared.draft.nodes.push(node);
-        prepared
+        paged
     }
 
     /// `visible` tells of cells, page by page.
@@ -187,7 +131,7 @@ impl Scene {
         let page = |cells: &[bool]| -> Vec<u8> {
             let mut bytes = vec![0xFF; row * cells.len() * self.kv as usize];
             for (cell, row) in bytes.chunks_mut(row).enumerate() {
-                let values = random.values(self.hd as usize);
+                let values = random.values(self.hd);
                 if cells[cell % cells.len()] {
                     encode_row(self.ty, &values, row).unwrap();
                 }
@@ -196,55 +140,6 @@ impl Scene {
         };
         visible.chunks(self.page as usize).flat_map(page).collect()
     }
-
-    /// The error of the first device against the reference, as the accuracy classes count it.
-    fn error(&self, on: &Opened, seed: u64) -> f64 {
-        let mut prepared = self.prepare(seed);
-        let found = values_of(&evaluate(on, &prepared));
-        let graph = prepared.draft.graph();
-        reference::run(&graph, &mut prepared.memory, &prepared.step).unwrap();
-        let expected = values_of(&prepared.memory[prepared.output as usize]);
-        let squares = |difference: &dyn Fn(usize) -> f64| (0..found.len()).map(|i| difference(i).powi(2)).sum::<f64>();
-        let error = squares(&|i| f64::from(found[i]) - f64::from(expected[i]));
-        error / squares(&|i| f64::from(expected[i]))
-    }
-}
-
-fn values_of(bytes: &[u8]) -> Vec<f32> {
-    bytes
-        .as_chunks()
-        .0
-        .iter()
-        .map(|word| f32::from_le_bytes(*word))
-        .collect()
-}
-
-/// What the output holds after a run on a device.
-fn evaluate(on: &Opened, prepared: &Prepared) -> Vec<u8> {
-    let program = on.device.compile(&prepared.draft.graph()).into_result().unwrap();
-    let workspace = on.device.needs(program).into_result().unwrap().workspace.max(1);
-    let bind = |bytes: u64| Binding {
-        buffer: on.hold(bytes),
-        offset: 0,
-        bytes,
-    };
-    let bindings: Vec<Binding> = prepared.memory.iter().map(|m| bind(m.len() as u64)).collect();
-    for (binding, memory) in bindings.iter().zip(&prepared.memory) {
-        on.write(binding.buffer, memory);
-    }
-    let scratch = bind(workspace);
-    let bound = RSlice::from_slice(&bindings);
-    on.device
-        .run(on.queue, program, bound, scratch, prepared.step)
-        .into_result()
-        .unwrap();
-    let output = prepared.output as usize;
-    let found = on.read(bindings[output].buffer, prepared.memory[output].len());
-    on.device.free_program(program).into_result().unwrap();
-    for binding in bindings.iter().chain([&scratch]) {
-        on.device.free(binding.buffer).into_result().unwrap();
-    }
-    found
 }
 
 /// Asserts that scenes are within the class of their type.
@@ -252,7 +147,7 @@ fn evaluate(on: &Opened, prepared: &Prepared) -> Vec<u8> {
 fn agrees(scenes: &[Scene]) {
     let Some(devices) = opened() else { return };
     for (seed, scene) in scenes.iter().enumerate() {
-        let error = scene.error(&devices[0], seed as u64 + 1);
+        let error = scene.prepare(seed as u64 + 1).error(&devices[0]);
         let bound = match scene.ty {
             Type::F32 | Type::F16 => 1e-10,
             _ => 1e-9,
@@ -365,7 +260,7 @@ fn a_column_in_parts_has_the_same_bits_beside_others() {
         ..Scene::default()
     };
     let all = base.prepare(5);
-    let together = evaluate(&devices[0], &all);
+    let together = all.on(&devices[0]);
     let column = (base.hd * base.heads * 4) as usize;
     for t in 0..8 {
         let mut alone = base.prepare(5);
@@ -374,12 +269,8 @@ fn a_column_in_parts_has_the_same_bits_beside_others() {
         alone.memory[0][..column].copy_from_slice(&q);
         alone.memory[3][..4].copy_from_slice(&(700 + t as i32).to_le_bytes());
         alone.memory[4][4..8].copy_from_slice(&1i32.to_le_bytes());
-        alone.step = Step {
-            tokens: 1,
-            context: 701 + t as u32,
-            ..alone.step
-        };
-        let found = evaluate(&devices[0], &alone);
+        (alone.step.tokens, alone.step.context) = (1, 701 + t as u32);
+        let found = alone.on(&devices[0]);
         assert!(found[..column] == together[t * column..][..column], "column {t}");
     }
 }

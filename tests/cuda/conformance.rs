@@ -1,21 +1,23 @@
-//! Every operation and type on the emulation, against the reference.
+//! Every operation and type against the reference.
 
 use serde_json::Value;
 use tests::command;
 
-use crate::emulation;
+use crate::{Served, served};
 
 #[test]
-fn the_emulated_backend_passes_the_conformance_suite() {
-    let Some(library) = emulation() else { return };
-    let output = command(&["check", "--json", library.to_str().unwrap()])
-        .output()
-        .unwrap();
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    println!(
-        "{} passed, {} refused: {}",
-        report["passed"], report["refused"], report["refusals"]
-    );
-    assert_eq!(report["failures"], Value::Array(Vec::new()));
-    assert!(output.status.success() && report["passed"].as_u64() > Some(2000));
+fn the_backend_passes_the_conformance_suite() {
+    for Served { name, library, .. } in served() {
+        let output = command(&["check", "--json", library.to_str().unwrap()])
+            .output()
+            .unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let (passed, refusals) = (&report["passed"], report["refusals"].as_object().unwrap());
+        println!("{name}: {passed} passed, refused: {refusals:?}");
+        assert_eq!(report["failures"], Value::Array(Vec::new()), "{name}");
+        assert!(output.status.success() && passed.as_u64() > Some(2500));
+        // the host lays the cache out so that its rows are aligned
+        let known = "rows of the cache that do not begin at multiples of 16 bytes";
+        assert!(refusals.keys().all(|reason| reason == known), "{name}: {refusals:?}");
+    }
 }

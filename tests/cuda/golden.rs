@@ -1,11 +1,11 @@
-//! The models of `fixtures/` on the emulation say what the reference implementations say.
+//! The models of `fixtures/` say what the reference implementations say.
 
 use std::process::Command;
 
-use tempfile::TempDir;
-use tests::{Fixture, Logits, command, json, output, tokens};
+use models::tokenizer::{Controls, Special};
+use tests::{Fixture, Logits, Serving, command, json, output, tokens};
 
-use crate::{EMULATED, plugins};
+use crate::{Served, served};
 
 /// A model, and how far it may be from its reference with a cache of f32: the mean normalized squared error over the
 /// prompt's positions, and the largest difference of a logit. Nothing is quantized on the way, so the files' own types do not
@@ -21,20 +21,22 @@ const GOLDEN: [(&str, f64, f64); 5] = [
 /// Positions of the prompt that are compared.
 const POSITIONS: usize = 48;
 
-/// A command that runs on the emulation and on nothing else.
-fn emulated(plugins: &TempDir, arguments: &[&str]) -> Command {
+/// A command that runs on this backend and on nothing else.
+fn on(served: &Served, arguments: &[&str]) -> Command {
     let mut command = command(arguments);
-    command.args(["--backend", EMULATED, "--no-fallback", "--plugins"]);
-    command.arg(plugins.path());
+    command.args(["--backend", served.name, "--no-fallback", "--plugins"]);
+    command.arg(served.plugins.path());
     command
 }
 
-fn logits(plugins: &TempDir, fixture: &Fixture, tokens: &[u32], batch: &str) -> Logits {
-    let file = plugins.path().join(format!("{}-{batch}.safetensors", fixture.name));
+fn logits(served: &Served, fixture: &Fixture, tokens: &[u32], batch: &str) -> Logits {
+    let file = served
+        .plugins
+        .path()
+        .join(format!("{}-{batch}.safetensors", fixture.name));
     let ids: Vec<String> = tokens.iter().map(u32::to_string).collect();
     let (path, ids, to) = (fixture.path(), ids.join(" "), file.to_str().unwrap());
-    let arguments = ["logits", &path, "--tokens", &ids, "--output", to];
-    let mut command = emulated(plugins, &arguments);
+    let mut command = on(served, &["logits", &path, "--tokens", &ids, "--output", to]);
     command.args(["--kv-type", "f32", "--batch-size", batch]);
     assert_eq!(output(&mut command), b"");
     Logits::read(&file)
@@ -42,46 +44,62 @@ fn logits(plugins: &TempDir, fixture: &Fixture, tokens: &[u32], batch: &str) -> 
 
 #[test]
 fn logits_are_those_of_the_reference() {
-    let Some(plugins) = plugins() else { return };
-    for (model, most_error, most_difference) in GOLDEN {
-        let fixture = Fixture::named(model);
-        let prompt = &fixture.prompt()[..POSITIONS];
-        let reference = Logits(fixture.logits().0[..POSITIONS].to_vec());
-        let few = logits(&plugins, &fixture, prompt, "7");
-        for (found, batch) in [(&few, "7"), (&logits(&plugins, &fixture, prompt, "48"), "48")] {
-            let (error, difference) = (found.error_from(&reference), found.largest_difference(&reference));
-            println!("{model}, batches of {batch}: error {error:.2e}, logit {difference:.2e}");
-            assert!(error <= most_error && difference <= most_difference, "{model}");
+    for served in served() {
+        for (model, most_error, most_difference) in GOLDEN {
+            let fixture = Fixture::named(model);
+            let prompt = &fixture.prompt()[..POSITIONS];
+            let reference = Logits(fixture.logits().0[..POSITIONS].to_vec());
+            let few = logits(&served, &fixture, prompt, "7");
+            let many = logits(&served, &fixture, prompt, "48");
+            for (found, batch) in [(&few, 7), (&many, 48)] {
+                let (error, difference) = (found.error_from(&reference), found.largest_difference(&reference));
+                let name = served.name;
+                println!("{model} on {name}, batches of {batch}: error {error:.2e}, logit {difference:.2e}");
+                assert!(error <= most_error && difference <= most_difference, "{model}");
+            }
+            // a column's result depends on no other of up to eight
+            let one = logits(&served, &fixture, &prompt[..9], "1");
+            assert_eq!(one.0, few.0[..9], "{model}");
         }
-        // a column's result depends on no other of up to eight
-        let one = logits(&plugins, &fixture, &prompt[..9], "1");
-        assert_eq!(one.0, few.0[..9], "{model}");
     }
 }
 
 #[test]
 fn the_greedy_continuation_is_that_of_the_reference() {
-    let Some(plugins) = plugins() else { return };
-    for (model, _, most_difference) in GOLDEN {
-        let fixture = Fixture::named(model);
-        let greedy = fixture.greedy();
-        let certain = greedy
-            .iter()
-            .take_while(|(_, margin)| *margin > 2.0 * most_difference)
-            .count();
-        let asked = certain.min(8);
-        let ids: Vec<u32> = fixture.greedy_prompt();
-        let text = crate::plans::text_of(&fixture, &ids);
-        let mut run = emulated(
-            &plugins,
-            &["run", &fixture.path(), &text, "--predict", &asked.to_string()],
-        );
-        run.args("--raw --ignore-eos --temperature 0 --json --kv-type f32 --batch-size 8".split(' '));
-        let answer = json(&mut run);
-        let expected: Vec<u32> = greedy[..asked].iter().map(|(token, _)| *token).collect();
-        println!("{model}: {asked} tokens of {certain} that are certain");
-        assert!(asked >= 2, "{model}");
-        assert_eq!(tokens(&answer["tokens"]), expected, "{model}");
-        assert_eq!(answer["backend"], EMULATED);
+    for served in served() {
+        for (model, _, most_difference) in GOLDEN {
+            continues(&served, &Fixture::named(model), most_difference);
+        }
     }
+}
+
+/// The tokens of which the best logit leads by more than twice the largest error, eight at most, are those of the reference.
+fn continues(served: &Served, fixture: &Fixture, most_difference: f64) {
+    let (name, greedy) = (fixture.name, fixture.greedy());
+    let is_certain = |(_, margin): &&(u32, f64)| *margin > 2.0 * most_difference;
+    let expected: Vec<u32> = greedy
+        .iter()
+        .take_while(is_certain)
+        .take(8)
+        .map(|(token, _)| *token)
+        .collect();
+    assert!(expected.len() >= 4, "{name}");
+    let (text, predict) = (text_of(fixture, &fixture.greedy_prompt()), expected.len().to_string());
+    let mut run = on(served, &["run", &fixture.path(), &text, "--predict", &predict]);
+    run.args("--raw --ignore-eos --temperature 0 --json --kv-type f32 --batch-size 8".split(' '));
+    let answer = json(&mut run);
+    println!("{name} on {}: {predict} tokens", served.name);
+    assert_eq!(tokens(&answer["tokens"]), expected, "{name}");
+    assert_eq!(answer["backend"], served.name);
+}
+
+/// The text of these tokens, which gives them again.
+fn text_of(fixture: &Fixture, tokens: &[u32]) -> String {
+    let tokenizer = Serving::of(fixture).model.tokenizer;
+    let words = tokens
+        .strip_prefix(&[tokenizer.bos().unwrap_or(u32::MAX)])
+        .unwrap_or(tokens);
+    let text = tokenizer.decode(words, Controls::Show).unwrap();
+    assert_eq!(tokenizer.encode(&text, Special::Parse), words);
+    text
 }

@@ -1,17 +1,26 @@
 //! The backend for NVIDIA cards: what it says where there is none, and all of it on the emulation, whose kernels g++ compiles.
+//! On a machine with a card, what concerns kernels and models is tested there, too.
 
 mod absent;
 mod attention;
 mod conformance;
 mod device;
+mod driver;
 mod emulation;
 mod golden;
+mod long;
 mod plans;
+mod single;
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
+use serde_json::Value;
 use tempfile::TempDir;
-use tests::cpu_backend;
+use tests::{command, cpu_backend, host, json};
 
 /// The name of the emulated backend.
 const EMULATED: &str = "cuda37-emulated";
@@ -33,9 +42,50 @@ fn has_compiler() -> bool {
 
 /// A folder with the emulated plugin and the CPU's, where there is g++.
 fn plugins() -> Option<TempDir> {
-    let emulation = emulation()?;
+    Some(folder_with(&emulation()?))
+}
+
+fn folder_with(plugin: &Path) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    fs::copy(emulation, folder.path().join("emulated.so")).unwrap();
+    fs::copy(plugin, folder.path().join("cuda.so")).unwrap();
     fs::copy(cpu_backend(), folder.path().join("cpu.so")).unwrap();
-    Some(folder)
+    folder
+}
+
+/// A backend that serves here.
+struct Served {
+    name: &'static str,
+    library: PathBuf,
+    /// With the CPU's beside it.
+    plugins: TempDir,
+}
+
+/// The emulated backend where there is g++; the plugin itself where there is a card.
+fn served() -> Vec<Served> {
+    let emulated = emulation().map(|library| (EMULATED, library));
+    let card = has_card().then(|| ("cuda37", host().with_file_name("libbackend_cuda37.so")));
+    let served = |(name, library): (&'static str, PathBuf)| Served {
+        name,
+        plugins: folder_with(&library),
+        library,
+    };
+    emulated.into_iter().chain(card).map(served).collect()
+}
+
+/// The plugin's entry in the list of backends.
+fn listed() -> Value {
+    let folder = host();
+    let folder = folder.parent().and_then(|path| path.to_str()).unwrap();
+    let list = json(&mut command(&["backends", "--json", "--plugins", folder]));
+    let ours = |backend: &&Value| backend["name"] == "cuda37";
+    list.as_array()
+        .unwrap()
+        .iter()
+        .find(ours)
+        .expect("cuda37 is listed")
+        .clone()
+}
+
+fn has_card() -> bool {
+    listed()["score"].as_f64().unwrap() > 0.0
 }

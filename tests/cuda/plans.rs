@@ -2,23 +2,11 @@
 
 use backend_api::{contract::OpenOptions, graph::Graph, types::Type};
 use host::{execution::engine::Settings, log};
-use models::tokenizer::{Controls, Special};
 use tests::{Fixture, Serving, host, settings, targets};
 
-use crate::emulation;
+use crate::{Served, emulation, served};
 
 const MODELS: [&str; 4] = ["qwen2-f32", "gemma3-q8_0", "gemma3n-q8_0", "gptoss-q8_0"];
-
-/// The text of these tokens, which gives them again.
-pub fn text_of(fixture: &Fixture, tokens: &[u32]) -> String {
-    let tokenizer = Serving::of(fixture).model.tokenizer;
-    let words = tokens
-        .strip_prefix(&[tokenizer.bos().unwrap_or(u32::MAX)])
-        .unwrap_or(tokens);
-    let text = tokenizer.decode(words, Controls::Show).unwrap();
-    assert_eq!(tokenizer.encode(&text, Special::Parse), words);
-    text
-}
 
 fn several_settings() -> [Settings; 4] {
     let typed = |ty| Settings {
@@ -35,22 +23,24 @@ fn several_settings() -> [Settings; 4] {
 
 #[test]
 fn what_the_plan_says_is_what_is_allocated() {
-    let Some(library) = emulation() else { return };
-    for model in MODELS {
-        let serving = Serving::on(&Fixture::named(model).path(), library.clone());
-        for settings in several_settings() {
-            let engine = serving.engine(&settings);
-            let plan = engine.plan();
-            assert_eq!(plan.devices.len(), 1, "{model}: all of it is on the device");
-            let (_, counters) = engine.counters().unwrap().remove(0);
-            let of = |name: &str| counters.iter().find(|c| c.name.as_str() == name).unwrap().value;
-            assert_eq!(
-                of("allocated_bytes"),
-                plan.devices[0].allocated(),
-                "{model}: {settings:?}"
-            );
-            assert_eq!(of("allocated_peak"), plan.devices[0].allocated(), "{model}");
+    for served in served() {
+        for model in MODELS {
+            allocates_what_it_plans(&served, model);
         }
+    }
+}
+
+fn allocates_what_it_plans(served: &Served, model: &'static str) {
+    let serving = Serving::on(&Fixture::named(model).path(), served.library.clone());
+    for settings in several_settings() {
+        let engine = serving.engine(&settings);
+        let plan = engine.plan();
+        assert_eq!(plan.devices.len(), 1, "{model}: all of it is on {}", served.name);
+        let (_, counters) = engine.counters().unwrap().remove(0);
+        let of = |name: &str| counters.iter().find(|c| c.name.as_str() == name).unwrap().value;
+        let planned = plan.devices[0].allocated();
+        assert_eq!(of("allocated_bytes"), planned, "{model}: {settings:?}");
+        assert_eq!(of("allocated_peak"), planned, "{model}: {settings:?}");
     }
 }
 
@@ -81,7 +71,7 @@ fn the_plugin_plans_without_a_driver_as_the_emulation_and_as_its_programs_then_n
         emulated.module.memory()(&emulated.info)
     );
     for model in MODELS {
-        let serving = Serving::on(&Fixture::named(model).path(), crate::emulation().unwrap());
+        let serving = Serving::on(&Fixture::named(model).path(), emulation().unwrap());
         for settings in several_settings() {
             for segment in &serving.plan(&settings).segments {
                 let graph = segment.graph();

@@ -45,6 +45,8 @@ fn one_device_or_several_and_any_number_of_layers_give_the_same_answer() {
                 ..at_most_8(wishes(128))
             };
             let placement = placed(&serving, &vec![64 * MIB; devices], &wishes, 1).unwrap();
+            let used = (0..devices).filter(|&device| placement.layers_on(device) > 0).count();
+            assert!(used == devices || serving.model.model.layers() < devices, "{model}");
             assert!(
                 answer(&serving, &placement, &prompt) == expected,
                 "{model} on {devices} devices"

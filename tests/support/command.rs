@@ -45,7 +45,7 @@ pub fn json(command: &mut Command) -> Value {
 /// The instruction sets that this machine has. The others are named on standard error: there the backend itself says
 /// that it cannot serve, with the reason.
 pub fn kernel_sets() -> Vec<&'static str> {
-    ["scalar", "avx2", "avx512", "amx", "amx-emulated"]
+    ["scalar", "avx2", "avxvnni", "avx512", "amx", "amx-emulated"]
         .into_iter()
         .filter(|set| is_here(set))
         .collect()

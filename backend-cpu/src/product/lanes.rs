@@ -26,8 +26,8 @@ pub(super) unsafe fn at(rows: Rows, bytes: usize) -> Rows {
     unsafe { [rows[0].add(bytes), rows[1].add(bytes)] }
 }
 
-/// Four neighbouring blocks of a row, of which some may be missing at the row's end: nothing beyond it is read, and what stands
-/// for a missing block is any finite one.
+/// Four neighbouring blocks of a row, of which some may be missing at the row's end: nothing beyond it is read, and what
+/// stands for a missing block is any finite one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Four {
     /// The first block.

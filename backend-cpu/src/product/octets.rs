@@ -61,13 +61,12 @@ impl Octet {
     }
 }
 
-/// A [`super::kernel::Product`] over columns of [`Octet`]s; up to `N` columns share what is unpacked, and `PAIRS` pairs of rows
-/// what is loaded of a column.
+/// A [`super::kernel::Product`] over columns of [`Octet`]s; up to `N` columns share what is unpacked.
 ///
 /// # Safety
 /// As there.
 #[inline(always)]
-pub(super) unsafe fn product<L: Lanes, W: Small, const N: usize, const PAIRS: usize>(
+pub(super) unsafe fn product<L: Lanes, W: Small, const N: usize>(
     weights: &Weights,
     columns: &[*const u8],
     tile: &mut [f32],
@@ -76,32 +75,32 @@ pub(super) unsafe fn product<L: Lanes, W: Small, const N: usize, const PAIRS: us
     // SAFETY: the caller's promise.
     unsafe {
         match columns.len() {
-            1 => groups::<L, W, 1, PAIRS>(weights, columns, tile, stride),
-            2 => groups::<L, W, 2, PAIRS>(weights, columns, tile, stride),
-            _ => groups::<L, W, N, PAIRS>(weights, columns, tile, stride),
+            1 => groups::<L, W, 1>(weights, columns, tile, stride),
+            2 => groups::<L, W, 2>(weights, columns, tile, stride),
+            _ => groups::<L, W, N>(weights, columns, tile, stride),
         }
     }
 }
 
-/// Partial sums of pairs of rows with a column.
-struct Sums<L: Lanes, const PAIRS: usize> {
+/// Partial sums of a pair of rows with a column.
+struct Sums<L: Lanes> {
     /// Of codes, for each row.
-    products: [[L::Floats; 2]; PAIRS],
-    /// Of what is added to codes, eight for each row of a pair.
-    rest: [L::Floats; PAIRS],
+    products: [L::Floats; 2],
+    /// Of what is added to codes, eight for each row.
+    rest: L::Floats,
 }
 
-impl<L: Lanes, const PAIRS: usize> Clone for Sums<L, PAIRS> {
+impl<L: Lanes> Clone for Sums<L> {
     #[inline(always)]
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<L: Lanes, const PAIRS: usize> Copy for Sums<L, PAIRS> {}
+impl<L: Lanes> Copy for Sums<L> {}
 
 #[inline(always)]
-unsafe fn groups<L: Lanes, W: Small, const N: usize, const PAIRS: usize>(
+unsafe fn groups<L: Lanes, W: Small, const N: usize>(
     weights: &Weights,
     columns: &[*const u8],
     tile: &mut [f32],
@@ -109,8 +108,8 @@ unsafe fn groups<L: Lanes, W: Small, const N: usize, const PAIRS: usize>(
 ) {
     const { assert!(N <= TILE_COLUMNS && W::VALUES == 32) };
     let blocks = weights.values / 32;
-    for first in (0..weights.pairs()).step_by(PAIRS) {
-        let rows = weights.pairs_from::<PAIRS>(first);
+    for pair in 0..weights.pairs() {
+        let rows = weights.pair(pair);
         for (i, group) in columns.chunks(N).enumerate() {
             let mut from = [group[0].cast::<Octet>(); N];
             for (from, column) in from.iter_mut().zip(group) {
@@ -118,37 +117,27 @@ unsafe fn groups<L: Lanes, W: Small, const N: usize, const PAIRS: usize>(
             }
             // SAFETY: the caller's promise: each block lies in the rows, and each octet in the columns.
             unsafe {
-                let zero = Sums::<L, PAIRS> {
-                    products: [[L::zero(); 2]; PAIRS],
-                    rest: [L::zero(); PAIRS],
+                let zero = Sums::<L> {
+                    products: [L::zero(); 2],
+                    rest: L::zero(),
                 };
                 let mut sums = [zero; N];
-                let mut at_octet = rows;
-                for _ in 0..blocks / 8 {
-                    weights.prefetch::<L, PAIRS>(&at_octet, 8 * W::BYTES);
-                    add::<L, W, N, PAIRS>(&at_octet, 8, &from, &mut sums);
-                    for rows in &mut at_octet {
-                        *rows = at(*rows, 8 * W::BYTES);
-                    }
+                for octet in 0..blocks / 8 {
+                    let done = octet * 8 * W::BYTES;
+                    weights.prefetch::<L>(rows, done, 8 * W::BYTES);
+                    add::<L, W, N>(at(rows, done), 8, &from, &mut sums);
                     for from in &mut from {
                         *from = from.add(1);
                     }
                 }
                 if !blocks.is_multiple_of(8) {
-                    add::<L, W, N, PAIRS>(&at_octet, blocks % 8, &from, &mut sums);
+                    let done = blocks / 8 * 8 * W::BYTES;
+                    add::<L, W, N>(at(rows, done), blocks % 8, &from, &mut sums);
                 }
                 for (c, sums) in sums.iter().enumerate().take(group.len()) {
-                    for pair in 0..PAIRS.min(weights.pairs() - first) {
-                        let [a, b] = sums.products[pair];
-                        let total = L::fma(L::folded(a, b), L::splat(1.0), sums.rest[pair]);
-                        place(
-                            tile,
-                            (i * N + c) * stride,
-                            first + pair,
-                            weights.rows,
-                            L::row_sums(total),
-                        );
-                    }
+                    let products = L::folded(sums.products[0], sums.products[1]);
+                    let total = L::row_sums(L::fma(products, L::splat(1.0), sums.rest));
+                    place(tile, (i * N + c) * stride, pair, weights.rows, total);
                 }
             }
         }
@@ -157,45 +146,43 @@ unsafe fn groups<L: Lanes, W: Small, const N: usize, const PAIRS: usize>(
 
 /// Adds the products of the first `count` blocks of an octet of each row with one of each column.
 #[inline(always)]
-unsafe fn add<L: Lanes, W: Small, const N: usize, const PAIRS: usize>(
-    rows: &[Rows; PAIRS],
+unsafe fn add<L: Lanes, W: Small, const N: usize>(
+    rows: Rows,
     count: usize,
     columns: &[*const Octet; N],
-    sums: &mut [Sums<L, PAIRS>; N],
+    sums: &mut [Sums<L>; N],
 ) {
     // no closures: one would not have the features of the set, and so not be inlined
-    for (pair, rows) in rows.iter().enumerate() {
-        let fours = [octet::<W>(rows[0], count), octet::<W>(rows[1], count)];
-        // SAFETY: the caller's promise.
-        unsafe {
-            let scales = W::scales::<L>(&fours);
-            let mut spread = [scales; N];
-            for (spread, column) in spread.iter_mut().zip(columns) {
-                *spread = L::mul(scales, L::both_eights((&raw const (**column).scales).cast()));
+    let fours = [octet::<W>(rows[0], count), octet::<W>(rows[1], count)];
+    // SAFETY: the caller's promise.
+    unsafe {
+        let scales = W::scales::<L>(&fours);
+        let mut spread = [scales; N];
+        for (spread, column) in spread.iter_mut().zip(columns) {
+            *spread = L::mul(scales, L::both_eights((&raw const (**column).scales).cast()));
+        }
+        let offset = W::Codes::offset::<L>();
+        if W::Codes::MINIMA || offset > 0 {
+            let more = if W::Codes::MINIMA {
+                W::minima::<L>(&fours)
+            } else {
+                L::mul(scales, L::splat(-f32::from(offset)))
+            };
+            for (sums, column) in sums.iter_mut().zip(columns) {
+                let x = L::both_eights((&raw const (**column).sums).cast());
+                sums.rest = L::fma(more, x, sums.rest);
             }
-            let offset = W::Codes::offset::<L>();
-            if W::Codes::MINIMA || offset > 0 {
-                let more = if W::Codes::MINIMA {
-                    W::minima::<L>(&fours)
-                } else {
-                    L::mul(scales, L::splat(-f32::from(offset)))
-                };
-                for (sums, column) in sums.iter_mut().zip(columns) {
-                    let x = L::both_eights((&raw const (**column).sums).cast());
-                    sums.rest[pair] = L::fma(more, x, sums.rest[pair]);
-                }
-            }
-            for (i, fours) in fours.iter().enumerate() {
-                for (quad, four) in fours.iter().enumerate().take(count.div_ceil(4)) {
-                    let [first, last] = W::codes_of_four::<L>(*four);
-                    let [first, last] = [W::Codes::ready::<L>(first), W::Codes::ready::<L>(last)];
-                    for ((sums, spread), column) in sums.iter_mut().zip(spread).zip(columns) {
-                        let codes = (&raw const (**column).codes[quad]).cast::<u8>();
-                        let dots = W::Codes::dots::<L>(L::no_ints(), first, L::load64(codes));
-                        let dots = W::Codes::dots::<L>(dots, last, L::load64(codes.add(64)));
-                        let to = &mut sums.products[pair][i];
-                        *to = L::fma(L::floats(dots), L::spread_four(spread, i, quad), *to);
-                    }
+        }
+        for (row, fours) in fours.iter().enumerate() {
+            for (quad, four) in fours.iter().enumerate().take(count.div_ceil(4)) {
+                let [first, last] = W::codes_of_four::<L>(*four);
+                let [first, last] = [W::Codes::ready::<L>(first), W::Codes::ready::<L>(last)];
+                for ((sums, spread), column) in sums.iter_mut().zip(spread).zip(columns) {
+                    let codes = (&raw const (**column).codes[quad]).cast::<u8>();
+                    let dots = W::Codes::dots::<L>(L::no_ints(), first, L::load64(codes));
+                    let dots = W::Codes::dots::<L>(dots, last, L::load64(codes.add(64)));
+                    let to = &mut sums.products[row];
+                    *to = L::fma(L::floats(dots), L::spread_four(spread, row, quad), *to);
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use super::{
     kernel::{FEW_COLUMNS, Weights, place},
-    lanes::{Lanes, Rows},
+    lanes::{Lanes, Rows, at},
 };
 
 /// Weights that a vector of f32 can be loaded of.
@@ -54,12 +54,6 @@ plain!(
     load_bf16
 );
 
-/// Pairs of rows that share what is loaded of a column.
-const PAIRS: usize = 2;
-
-/// Partial sums of the rows with a column.
-type Sums<L> = [[<L as Lanes>::Floats; 2]; PAIRS];
-
 /// A [`super::kernel::Product`] over f32 columns; up to `N` columns share what is loaded.
 ///
 /// # Safety
@@ -89,8 +83,8 @@ unsafe fn groups<L: Lanes, W: Plain, const N: usize>(
     stride: usize,
 ) {
     let whole = weights.values / 16 * 16;
-    for first in (0..weights.pairs()).step_by(PAIRS) {
-        let rows = weights.pairs_from::<PAIRS>(first);
+    for pair in 0..weights.pairs() {
+        let rows = weights.pair(pair);
         for (i, group) in columns.chunks(N).enumerate() {
             let mut from = [group[0].cast::<f32>(); N];
             for (from, column) in from.iter_mut().zip(group) {
@@ -98,17 +92,15 @@ unsafe fn groups<L: Lanes, W: Plain, const N: usize>(
             }
             // SAFETY: the caller's promise: the values lie in the rows and in the columns.
             unsafe {
-                let mut sums = [[[L::zero(); 2]; PAIRS]; N];
+                let mut sums = [[L::zero(); 2]; N];
                 for value in (0..whole).step_by(16) {
-                    let rows = at(&rows, value * W::BYTES);
-                    if (value * W::BYTES).is_multiple_of(64) {
-                        weights.prefetch::<L, PAIRS>(&rows, 64);
-                    }
+                    let done = value * W::BYTES;
+                    weights.prefetch::<L>(rows, done, 16 * W::BYTES);
                     let mut x = [L::zero(); N];
                     for (x, from) in x.iter_mut().zip(from) {
                         *x = L::load(from.add(value));
                     }
-                    add::<L, W, N>(&rows, &x, &mut sums);
+                    add::<L, W, N>(at(rows, done), &x, &mut sums);
                 }
                 if whole < weights.values {
                     let count = weights.values - whole;
@@ -116,57 +108,37 @@ unsafe fn groups<L: Lanes, W: Plain, const N: usize>(
                     for (x, from) in x.iter_mut().zip(from) {
                         *x = L::load_some(from.add(whole), count);
                     }
-                    let tails = tails::<W>(&at(&rows, whole * W::BYTES), count);
-                    let mut rows = rows;
-                    for (rows, tails) in rows.iter_mut().zip(&tails) {
-                        *rows = [tails[0].as_ptr(), tails[1].as_ptr()];
-                    }
-                    add::<L, W, N>(&rows, &x, &mut sums);
+                    let tails = tails::<W>(at(rows, whole * W::BYTES), count);
+                    add::<L, W, N>([tails[0].as_ptr(), tails[1].as_ptr()], &x, &mut sums);
                 }
-                for (c, sums) in sums.iter().enumerate().take(group.len()) {
-                    for (pair, [a, b]) in sums.iter().enumerate().take(weights.pairs() - first) {
-                        let total = L::row_sums(L::folded(*a, *b));
-                        place(tile, (i * N + c) * stride, first + pair, weights.rows, total);
-                    }
+                for (c, [a, b]) in sums.iter().enumerate().take(group.len()) {
+                    let total = L::row_sums(L::folded(*a, *b));
+                    place(tile, (i * N + c) * stride, pair, weights.rows, total);
                 }
             }
         }
     }
 }
 
-/// All rows, `bytes` further on.
+/// Adds sixteen products of each row.
 #[inline(always)]
-fn at(rows: &[Rows; PAIRS], bytes: usize) -> [Rows; PAIRS] {
-    let mut further = *rows;
-    for row in further.as_flattened_mut() {
-        *row = row.wrapping_add(bytes);
-    }
-    further
-}
-
-/// Adds sixteen products.
-#[inline(always)]
-unsafe fn add<L: Lanes, W: Plain, const N: usize>(rows: &[Rows; PAIRS], x: &[L::Floats; N], sums: &mut [Sums<L>; N]) {
-    for (pair, rows) in rows.iter().enumerate() {
-        for (i, row) in rows.iter().enumerate() {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let weights = W::load::<L>(*row);
-                for (sums, x) in sums.iter_mut().zip(x) {
-                    sums[pair][i] = L::fma(weights, *x, sums[pair][i]);
-                }
-            }
+unsafe fn add<L: Lanes, W: Plain, const N: usize>(rows: Rows, x: &[L::Floats; N], sums: &mut [[L::Floats; 2]; N]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let weights = [W::load::<L>(rows[0]), W::load::<L>(rows[1])];
+        for (sums, x) in sums.iter_mut().zip(x) {
+            *sums = [L::fma(weights[0], *x, sums[0]), L::fma(weights[1], *x, sums[1])];
         }
     }
 }
 
 /// The last `count` < 16 weights of each row, and zeros.
 #[inline(always)]
-unsafe fn tails<W: Plain>(rows: &[Rows; PAIRS], count: usize) -> [[[u8; 64]; 2]; PAIRS] {
-    let mut tails = [[[0; 64]; 2]; PAIRS];
-    for (tail, row) in tails.as_flattened_mut().iter_mut().zip(rows.as_flattened()) {
+unsafe fn tails<W: Plain>(rows: Rows, count: usize) -> [[u8; 64]; 2] {
+    let mut tails = [[0; 64]; 2];
+    for (tail, row) in tails.iter_mut().zip(rows) {
         // SAFETY: the caller's promise: the row has as many weights.
-        unsafe { std::ptr::copy_nonoverlapping(*row, tail.as_mut_ptr(), count * W::BYTES) };
+        unsafe { std::ptr::copy_nonoverlapping(row, tail.as_mut_ptr(), count * W::BYTES) };
     }
     tails
 }

@@ -68,14 +68,14 @@ pub(super) use {for_blocks, for_small_blocks, for_supers};
 /// Instantiates the integer kernels for an instruction set. The wrappers enable its features; all else is inlined into
 /// them.
 macro_rules! integer_kernels {
-    ($module:ident, $lanes:ty, $columns:literal, $pairs:literal $(, $feature:meta)?) => {
+    ($module:ident, $lanes:ty, $columns:literal $(, $feature:meta)?) => {
         mod $module {
             use super::*;
 
             $(#[$feature])?
             unsafe fn octets<W: Small>(weights: &Weights, columns: &[*const u8], tile: &mut [f32], stride: usize) {
                 // SAFETY: the caller's promise, and the features are enabled.
-                unsafe { octets::product::<$lanes, W, $columns, $pairs>(weights, columns, tile, stride) }
+                unsafe { octets::product::<$lanes, W, $columns>(weights, columns, tile, stride) }
             }
 
             $(#[$feature])?
@@ -163,7 +163,7 @@ macro_rules! exact_kernels {
 }
 
 exact_kernels!(exact_scalar, lanes::Scalar, 2);
-integer_kernels!(scalar, lanes::Scalar, 4, 1);
+integer_kernels!(scalar, lanes::Scalar, 4);
 #[cfg(target_arch = "x86_64")]
 exact_kernels!(
     exact_avx2,
@@ -172,13 +172,12 @@ exact_kernels!(
     target_feature(enable = "avx2,fma,f16c")
 );
 #[cfg(target_arch = "x86_64")]
-integer_kernels!(avx2, lanes::Avx2<false>, 4, 1, target_feature(enable = "avx2,fma,f16c"));
+integer_kernels!(avx2, lanes::Avx2<false>, 4, target_feature(enable = "avx2,fma,f16c"));
 #[cfg(target_arch = "x86_64")]
 integer_kernels!(
     avxvnni,
     lanes::Avx2<true>,
     4,
-    1,
     target_feature(enable = "avx2,fma,f16c,avxvnni")
 );
 #[cfg(target_arch = "x86_64")]
@@ -193,7 +192,6 @@ integer_kernels!(
     avx512,
     lanes::Avx512<false>,
     8,
-    2,
     target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")
 );
 #[cfg(target_arch = "x86_64")]
@@ -201,7 +199,6 @@ integer_kernels!(
     avx512vnni,
     lanes::Avx512<true>,
     8,
-    2,
     target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
 );
 

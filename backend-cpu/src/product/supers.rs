@@ -102,7 +102,7 @@ unsafe fn groups<L: Lanes, W: Supers, const N: usize>(
                 let mut sums = [L::zero(); N];
                 for block in 0..weights.values / VALUES {
                     let blocks = at(rows, block * W::BYTES);
-                    weights.prefetch::<L, 1>(&[blocks], W::BYTES);
+                    weights.prefetch::<L>(rows, block * W::BYTES, W::BYTES);
                     add::<L, W, N>(blocks, &from.map(|column| column.add(block)), &mut sums);
                 }
                 for (c, sums) in sums.iter().enumerate().take(group.len()) {

@@ -213,3 +213,76 @@ fn in_tiles(launcher: &mut Launcher<'_>, ty: Type, args: &AttentionArgs) -> Resu
     let name = name!("attention_{ty}_tile_{head}");
     launcher.launch(&name!("attention.{ty}.{head}"), &name, grid, [TILE_THREADS, 1, 1], args)
 }
+
+#[cfg(test)]
+mod tests {
+    use backend_api::{
+        draft::Draft,
+        graph::{Role, Symbol},
+        operations::Operation,
+    };
+
+    use super::*;
+
+    /// A step of `columns` over a cache of `blocks` pages of 16 positions a sequence, with 8 query heads and 2 of the cache.
+    fn asked(ty: Type, d: u32, [columns, sequences, blocks]: [u32; 3], change: impl FnOnce(&mut Tensor)) -> Draft {
+        let mut draft = Draft::new(columns, 1);
+        let mut place = |role, ty, dims, columns: Option<u8>| {
+            let tensor = Tensor::contiguous(ty, dims, 0, 0).unwrap();
+            let tensor = columns.map_or(tensor, |axis| tensor.symbolic(Symbol::Tokens, axis));
+            draft.place(role, tensor).unwrap()
+        };
+        let pool = [d, 16, 2, blocks * sequences];
+        let inputs = [
+            place(Role::Activation, Type::F32, [d, 8, columns, 1], Some(2)),
+            place(Role::Pool, ty, pool, None),
+            place(Role::Pool, ty, pool, None),
+            place(Role::Input, Type::I32, [columns, 1, 1, 1], Some(0)),
+            place(Role::Input, Type::I32, [sequences + 1, 1, 1, 1], None),
+            place(Role::Input, Type::I32, [blocks, sequences, 1, 1], None),
+        ];
+        let output = place(Role::Activation, Type::F32, [d, 8, columns, 1], Some(2));
+        change(&mut draft.tensors[inputs[input::K] as usize]);
+        draft.nodes.push(Node::new(Operation::Attention.id(), &inputs, output));
+        draft
+    }
+
+    fn refusal(ty: Type, d: u32, change: impl FnOnce(&mut Tensor)) -> String {
+        let draft = asked(ty, d, [1, 1, 4], change);
+        supports(&draft.graph(), &draft.nodes[0]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_no_kernel_has_is_refused_in_words() {
+        let same = |_: &mut Tensor| {};
+        assert!(refusal(Type::F16, 12, same).contains("heads of 12 and 12, served are equal multiples of 8 up to 256"));
+        assert!(refusal(Type::F16, 264, same).contains("heads of 264"));
+        assert!(refusal(Type::F16, 64, |k| k.dims[1] = 8).contains("pages of 8 positions"));
+        assert!(refusal(Type::F16, 64, |k| k.ty = Type::Q8_0.id()).contains("different types"));
+        assert!(refusal(Type::F32, 64, |k| k.offset = 4).contains("multiples of 16 bytes"));
+        assert!(refusal(Type::F16, 64, |k| k.strides[1] += 2).contains("multiples of 16 bytes"));
+    }
+
+    #[test]
+    fn every_width_and_type_of_the_cache_is_served() {
+        for ty in Type::CACHE {
+            for d in (8..=256).step_by(8).filter(|d| ty.row_bytes(*d).is_some()) {
+                let draft = asked(ty, d as u32, [1, 1, 4], |_| {});
+                assert!(supports(&draft.graph(), &draft.nodes[0]).is_ok(), "{ty}, heads of {d}");
+            }
+        }
+    }
+
+    #[test]
+    fn scratch_memory_grows_with_what_is_taken_in_parts_alone() {
+        let needed = |sizes| {
+            let draft = asked(Type::F16, 64, sizes, |_| {});
+            workspace(&draft.graph(), &draft.nodes[0]).unwrap()
+        };
+        // 8 columns, 8 heads, 32 parts of 64 sums and 2 weights
+        assert_eq!(needed([512, 1, 4]), 8 * 8 * 32 * 66 * 4);
+        assert_eq!(needed([512, 1, 8192]), needed([512, 1, 4]));
+        assert_eq!(needed([2, 1, 4]), needed([512, 1, 4]) / 4);
+        assert_eq!(needed([512, 16, 4]), needed([512, 1, 4]) * 2);
+    }
+}

@@ -46,8 +46,8 @@ struct SparsifyArgs {
 /// Threads that share a row of `d` values: by its length alone, so that a column's bits depend on nothing else.
 fn threads(d: u32) -> u32 {
     match d {
-        0..=4096 => 256,
-        4097..=8192 => 512,
+        0..=1024 => 256,
+        1025..=2048 => 512,
         _ => 1024,
     }
 }

@@ -20,7 +20,7 @@ use crate::{
 /// Products of so many columns or fewer read the weights once for all of them, and a column has the bits that it has alone.
 const FEW_COLUMNS: u32 = 8;
 
-/// Columns that a thread has at most where they are few.
+/// Columns that a thread has at a time where they are more than two, but few.
 const FEW_AT_ONCE: u32 = 4;
 
 /// Threads of a block of few columns: as many as leave enough blocks for every multiprocessor, since they share the input.
@@ -301,13 +301,14 @@ fn rows_of_group(ty: Type, width: u32) -> u32 {
     match (width, ty) {
         (1, Type::Q4_0 | Type::Q5_0) => 6,
         (1, Type::Q4_1 | Type::Q5_1 | Type::IQ4_NL | Type::MXFP4) => 8,
-        (1 | 2, _) => 4,
+        (1, _) => 4,
         _ => 2,
     }
 }
 
 fn few(launcher: &mut Launcher<'_>, ty: Type, args: &ProductArgs, columns: u32) -> Result<()> {
-    let width = columns.next_power_of_two().min(FEW_AT_ONCE);
+    // two columns cost less apart than as half of four
+    let width = if columns <= 2 { 1 } else { FEW_AT_ONCE };
     let across = args.columns.div_ceil(width);
     let grid = |threads: u32| [blocks(args, threads / FEW_LANES * rows_of_group(ty, width)), across, 1];
     let enough = |threads: &u32| grid(*threads)[0].saturating_mul(across) >= ENOUGH_BLOCKS;

@@ -10,6 +10,9 @@ use crate::launch::{Launcher, Operands, View};
 
 const MODULE: &str = "router";
 
+/// Columns up to this long are a warp's.
+const WARP_ROW: u32 = 2048;
+
 /// Warps of a block; each has a column.
 const WARPS: u32 = 8;
 
@@ -43,8 +46,12 @@ pub fn top_k(launcher: &mut Launcher<'_>, operands: &Operands<'_>) -> Result<()>
         k: y.dims[0],
         nothing: 0,
     };
-    let grid = [y.dims[1].div_ceil(WARPS), 1, 1];
-    launcher.launch(MODULE, "router_top_k", grid, [WARPS * 32, 1, 1], &argument)
+    let (n, columns) = (operands.input(0).dims[0], y.dims[1]);
+    if n > WARP_ROW {
+        return launcher.launch(MODULE, "router_top_k_block", [columns, 1, 1], [1024, 1, 1], &argument);
+    }
+    let grid = [columns.div_ceil(WARPS), 1, 1];
+    launcher.launch(MODULE, "router_top_k_warp", grid, [WARPS * 32, 1, 1], &argument)
 }
 
 /// Entries by ids.

@@ -126,6 +126,14 @@ fn print(placement: &Placement, reserve: u64, out: &mut dyn Write) -> io::Result
             placement.targets[host].label()
         )?;
     }
+    let staging = placement.plan.staging();
+    if staging > 0 {
+        writeln!(
+            out,
+            "\n{} of host memory carry what devices leave to each other",
+            HumanBytes(staging)
+        )?;
+    }
     if placement.targets.iter().any(|target| target.context() > 0) {
         writeln!(
             out,

@@ -126,6 +126,12 @@ impl Target {
         self.backend == other.backend && self.info.id == other.info.id
     }
 
+    /// Whether it copies to the other without the host.
+    pub fn reaches(&self, other: &Target) -> bool {
+        let peers = self.info.flags & other.info.flags & flags::PEER_COPY != 0;
+        self.is_part_of(other) || peers && self.backend == other.backend
+    }
+
     /// Opens the device; or shares it, where one of `opened` is the same real one.
     pub fn open<'a>(
         &self,
@@ -192,8 +198,7 @@ impl Device {
 
     /// Whether [`Device::copy`] goes to the other.
     pub fn reaches(&self, other: &Device) -> bool {
-        let peers = self.target.info.flags & other.target.info.flags & flags::PEER_COPY != 0;
-        self.shares_with(other) || peers && self.target.backend == other.target.backend
+        self.target.reaches(&other.target)
     }
 
     /// Whether both are the same real device.

@@ -211,7 +211,7 @@ impl Engine {
             step: Step::default(),
             inputs: Inputs::new(plan.inputs.clone()),
             logits: Vec::with_capacity(4 * plan.logits.2 as usize * plan.rows as usize),
-            staging: Vec::new(),
+            staging: Vec::with_capacity(plan.staging() as usize),
             unfinished: Vec::new(),
             vocabulary: model.vocabulary(),
             plan,

@@ -246,6 +246,20 @@ pub struct Plan {
     pub rows: u32,
 }
 
+impl Plan {
+    /// Bytes of host memory through which devices that do not reach each other hand over what they leave.
+    pub fn staging(&self) -> u64 {
+        let target = |device: usize| &self.devices[device].target;
+        let over_host = |transfer: &&Transfer| !target(transfer.from.0).reaches(target(transfer.to.0));
+        let transfers = self.segments.iter().flat_map(|segment| &segment.transfers);
+        transfers
+            .filter(over_host)
+            .map(|transfer| transfer.extent.bytes)
+            .max()
+            .unwrap_or(0)
+    }
+}
+
 /// A step input in sorted order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct InputKey(u8, usize);

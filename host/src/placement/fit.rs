@@ -61,14 +61,17 @@ impl Search<'_> {
     ) -> Result<Result<Placement, Shortfall>, PlaceError> {
         let rooms: Vec<u64> = chosen.iter().map(|&device| self.room(device)).collect();
         let first = self.all() - share.layers.max(1);
-        let layers = (first..costs.layers.len()).map(|layer| costs.layer(layer, share.experts));
+        let layers: Vec<u64> = (first..costs.layers.len())
+            .map(|layer| costs.layer(layer, share.experts))
+            .collect();
         let mut division = Division {
-            layers: &layers.collect::<Vec<u64>>(),
+            layers: &layers,
             cuts: &cuts[first..],
             before: if first == 0 { costs.before } else { 0 },
             output: if share.layers > 0 { costs.output } else { 0 },
             rooms: &rooms,
             overheads: vec![0; chosen.len()],
+            each: self.wishes.spread && layers.len() >= chosen.len(),
         };
         let mut outcome = None;
         for _ in 0..REFINEMENTS {
@@ -131,7 +134,6 @@ impl Search<'_> {
 
     fn divided(&self, division: &Division<'_>) -> Option<Vec<Range<usize>>> {
         match self.wishes.split.as_slice() {
-            [] if self.wishes.spread => division.spread().or_else(|| division.balanced()),
             [] => division.balanced(),
             shares => Some(proportional(division.layers.len(), shares)),
         }

@@ -105,7 +105,10 @@ impl Search<'_> {
         if experts as usize > most {
             return refused(
                 format!("--cpu-experts {experts}: {most} layers of this model have experts"),
-                format!("--cpu-experts 0 to {most}"),
+                match most {
+                    0 => "leave --cpu-experts out".into(),
+                    most => format!("--cpu-experts 0 to {most}"),
+                },
             );
         }
         match self.host() {

@@ -17,7 +17,6 @@ mod vnni;
 use backend_api::{
     BackendError, Result,
     graph::{Graph, Node},
-    types::Type,
 };
 
 use self::{few::FEW, node::Attention};
@@ -61,9 +60,9 @@ pub fn attention(context: &Context<'_>, operands: &Operands<'_>) {
 }
 
 impl Attention<'_> {
-    /// Whether numbers may be rounded to bf16: in pages of less than f32.
+    /// Whether numbers may be rounded to bf16: where keys and values are rounded further than that.
     fn rounds_floats(&self) -> bool {
-        self.rounds && self.k.ty() != Type::F32 && self.v.ty() != Type::F32
+        self.rounds && self.k.ty().is_quantized() && self.v.ty().is_quantized()
     }
 
     /// Writes the output of a query that has seen all.

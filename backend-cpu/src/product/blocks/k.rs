@@ -10,8 +10,8 @@ use crate::product::lanes::{Lanes, Rows, at};
 
 /// Declares a type of 256 values.
 macro_rules! block {
-    ($name:ident, $bytes:literal, $coding:ty, $groups:literal, $lanes:ident, integers($block:ident) $integers:expr, factors($factors:ident) $d:expr $(, together($both:ident) $together:expr)?,
-     codes($rows:ident, $sub:ident) $codes:expr) => {
+    ($name:ident, $bytes:literal, $coding:ty, $groups:literal, $lanes:ident, integers($block:ident) $integers:expr,
+     factors($factors:ident) $d:expr $(, together($both:ident) $together:expr)?, codes($rows:ident, $sub:ident) $codes:expr) => {
         #[doc = concat!("See [`backend_api::types::Type::", stringify!($name), "`].")]
         pub(in crate::product) struct $name;
 
@@ -58,10 +58,10 @@ block!(Q2_K, 84, Unsigned, 16, L, integers(b) q2_k_scales::<L>(b), factors(r) L:
     codes(r, sub) two_bits::<L>(at(r, 16), sub));
 block!(Q3_K, 110, Shifted<4>, 16, L, integers(b) q3_k_scales::<L>(b), factors(r) [L::factors(at(r, 108)), L::zero()],
     codes(r, sub) q3_k_codes::<L>(r, sub));
-block!(Q4_K, 144, Unsigned, 8, L, integers(b) six_bit_scales::<L>(b), factors(r) L::factor_pairs(r), together(r) L::six_bits(r),
-    codes(r, sub) nibbles::<L>(at(r, 16), sub));
-block!(Q5_K, 176, Unsigned, 8, L, integers(b) six_bit_scales::<L>(b), factors(r) L::factor_pairs(r), together(r) L::six_bits(r),
-    codes(r, sub) q5_k_codes::<L>(r, sub));
+block!(Q4_K, 144, Unsigned, 8, L, integers(b) six_bit_scales::<L>(b),
+    factors(r) L::factor_pairs(r), together(r) L::six_bits(r), codes(r, sub) nibbles::<L>(at(r, 16), sub));
+block!(Q5_K, 176, Unsigned, 8, L, integers(b) six_bit_scales::<L>(b),
+    factors(r) L::factor_pairs(r), together(r) L::six_bits(r), codes(r, sub) q5_k_codes::<L>(r, sub));
 block!(Q6_K, 210, Shifted<32>, 16, L, integers(b) q6_k_scales::<L>(b), factors(r) [L::factors(at(r, 208)), L::zero()],
     codes(r, sub) q6_k_codes::<L>(r, sub));
 block!(IQ4_XS, 136, Signed, 8, L, integers(b) iq4_xs_scales::<L>(b), factors(r) [L::factors(r), L::zero()],

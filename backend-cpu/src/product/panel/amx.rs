@@ -32,42 +32,61 @@ pub(super) struct Emulated([[[u8; 64]; 16]; 8]);
 
 #[allow(unsafe_op_in_unsafe_fn)] // the safety of every function here is that of `Tiles`
 impl Tiles for Emulated {
+    #[inline(always)]
     unsafe fn configure() -> Emulated {
         Emulated([[[0xa5; 64]; 16]; 8])
     }
 
+    #[inline(always)]
     unsafe fn release(self) {}
 
+    #[inline(always)]
     unsafe fn zero<const T: usize>(&mut self) {
         self.0[T] = [[0; 64]; 16];
     }
 
+    #[inline(always)]
     unsafe fn load<const T: usize>(&mut self, from: *const u8, stride: usize) {
         for (i, row) in self.0[T].iter_mut().enumerate() {
             *row = from.add(i * stride).cast::<[u8; 64]>().read();
         }
     }
 
+    #[inline(always)]
     unsafe fn store<const T: usize>(&self, to: *mut u8, stride: usize) {
         for (i, row) in self.0[T].iter().enumerate() {
             to.add(i * stride).cast::<[u8; 64]>().write(*row);
         }
     }
 
+    #[inline(always)]
     unsafe fn dot<const C: usize, const A: usize, const B: usize>(&mut self) {
-        let (a, b) = (self.0[A].map(|row| widened(&row)), self.0[B].map(|row| widened(&row)));
-        for (c, a) in self.0[C].iter_mut().zip(a) {
-            for (n, c) in c.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-                let products = (0..16).map(|k| a[2 * k] * b[k][2 * n] + a[2 * k + 1] * b[k][2 * n + 1]);
-                *c = (f32::from_le_bytes(*c) + products.sum::<f32>()).to_le_bytes();
+        let mut sums = [[0.0; 16]; 16];
+        for k in 0..16 {
+            let [mut low, mut high] = [[0.0; 16]; 2];
+            for (n, pair) in self.0[B][k].as_chunks().0.iter().enumerate() {
+                [low[n], high[n]] = widened(pair);
+            }
+            for (sums, a) in sums.iter_mut().zip(&self.0[A]) {
+                let [first, second] = widened(&a.as_chunks().0[k]);
+                for n in 0..16 {
+                    sums[n] += first * low[n] + second * high[n];
+                }
+            }
+        }
+        for (c, sums) in self.0[C].iter_mut().zip(sums) {
+            for (c, sum) in c.as_chunks_mut::<4>().0.iter_mut().zip(sums) {
+                *c = (f32::from_le_bytes(*c) + sum).to_le_bytes();
             }
         }
     }
 }
 
-/// A row's 32 bf16 numbers.
-fn widened(row: &[u8; 64]) -> [f32; 32] {
-    std::array::from_fn(|i| f32::from_bits(u32::from(u16::from_le_bytes([row[2 * i], row[2 * i + 1]])) << 16))
+/// Two bf16 numbers.
+#[inline(always)]
+fn widened(pair: &[u8; 4]) -> [f32; 2] {
+    let bits = u32::from_le_bytes(*pair);
+    [f32::from_bits(bits << 16), f32::from_bits(bits & 0xffff_0000)]
 }
 
 #[cfg(target_arch = "x86_64")]

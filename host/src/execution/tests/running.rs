@@ -8,7 +8,7 @@ use backend_api::{
 
 use models::{architecture::Model, gguf::Gguf};
 
-use super::{Double, fused_mixture, mixture, model};
+use super::{Double, SEEN, WATCHED, fused_mixture, mixture, model};
 use crate::{
     execution::{
         Engine, Plan,
@@ -142,6 +142,45 @@ fn the_same_numbers_come_of_layers_on_several_devices() {
             assert_eq!(engine.allocated(), planned);
         }
     }
+}
+
+#[test]
+fn the_first_device_takes_the_next_step_while_the_last_is_not_waited_for() {
+    let discrete = Double {
+        discrete: true,
+        ..Double::default()
+    };
+    let mut targets = apart(&[discrete, discrete]);
+    let [first, last] = [WATCHED, WATCHED + 1];
+    (targets[0].info.id, targets[1].info.id) = (first, last);
+    let (file, model, settings) = model();
+    let count = model.layers();
+    let layout = Layout {
+        layers: (0..count).map(|layer| 2 * layer / count).collect(),
+        output: 1,
+        ..Layout::whole(count)
+    };
+    let plan = plan_on(&file, &model, &settings, &targets, &layout).unwrap();
+    let mut engine = open((file, model, settings), plan);
+    SEEN.lock().unwrap().clear();
+    engine.evaluate(&[(0, 2)], &[5, 6], &[]).unwrap();
+    engine.evaluate(&[(0, 2)], &[7, 8], &[]).unwrap();
+    engine.evaluate(&[(0, 1)], &[9], &[0]).unwrap();
+    let of_last: Vec<&str> = SEEN
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|(id, _)| *id == last)
+        .map(|(_, what)| *what)
+        .collect();
+    assert_eq!(of_last, ["run", "run", "run", "wait"]);
+    let of_first = SEEN
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|(id, what)| *id == first && *what == "run")
+        .count();
+    assert_eq!(of_first, 3);
 }
 
 #[test]
