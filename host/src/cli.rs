@@ -328,6 +328,13 @@ pub enum Draft {
     Ngram,
 }
 
+impl Draft {
+    /// The most tokens of a step that are guesses.
+    pub fn ahead(draft: Option<Draft>) -> u32 {
+        draft.map_or(0, |_| MOST_AHEAD as u32)
+    }
+}
+
 /// `host run`.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
@@ -414,6 +421,9 @@ pub struct PlanArgs {
     /// Print JSON; sizes in bytes
     #[arg(long)]
     pub json: bool,
+    /// Plan for `host run --draft`, whose guesses take some memory
+    #[arg(long, value_name = "HOW", value_enum)]
+    pub draft: Option<Draft>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub engine: EngineArgs,

@@ -184,6 +184,10 @@ impl<'a> Setup<'a> {
             choose(&self.plugins, wanted, false)?;
             bail!("no backend can be asked: `host backends` says why");
         };
+        if let Some(wanted) = &self.request.features {
+            let asked = |other: &&Plugin| self.request.fallback || other.label() == plugin.label();
+            features::select(&self.plugins.iter().filter(asked).collect::<Vec<_>>(), wanted)?;
+        }
         let ground = self.ground(plugin, &self.request.devices, &Losses::default());
         let ground = ground.with_context(|| format!("backend {}", plugin.label()))?;
         Ok(self.place(&ground, &self.request.wishes)?)

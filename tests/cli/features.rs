@@ -57,8 +57,9 @@ fn the_kernels_are_the_best_unless_they_are_held_to_less() {
 #[test]
 fn a_set_that_is_not_here_is_refused_with_those_that_are() {
     let backend = tests::cpu_backend();
-    let commands: [&[&str]; 4] = [
+    let commands: [&[&str]; 5] = [
         &["run", MODEL, "hi"],
+        &["plan", MODEL],
         &["bench", MODEL],
         &["logits", MODEL, "--tokens", "1", "--output", "/dev/null"],
         &["check", backend.to_str().unwrap()],

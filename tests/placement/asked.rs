@@ -72,6 +72,116 @@ fn the_longest_context_is_one_with_all_layers_on_devices() {
     assert!(placement.settings.context > 64);
 }
 
+/// Weights that are mapped take memory like all else: a cache that took it from them would have them read again and again.
+#[test]
+fn the_longest_context_leaves_room_for_weights_that_are_mapped() {
+    let serving = serving("qwen2-q8_0");
+    let mut target = serving.target.clone();
+    let model = &serving.model;
+    let place_in = |target: &Target, context| {
+        let ground = Ground {
+            devices: vec![target.clone()],
+            host: None,
+        };
+        let wishes = Wishes {
+            context: Some(context),
+            ..Wishes::default()
+        };
+        place(&model.file, &model.model, &ground, &wishes, &usual(1))
+    };
+    let trained = model.model.context();
+    let whole = place_in(&target, ContextWish::Max).unwrap();
+    let mapped = whole.plan.devices[0].mapped;
+    assert_eq!(whole.settings.context, trained);
+    assert!(mapped > MIB && mapped < model.file.files()[0].bytes().len() as u64);
+
+    let needed = whole.planned_on(0);
+    target.info.free = mapped + needed;
+    assert_eq!(place_in(&target, ContextWish::Max).unwrap().settings.context, trained);
+    target.info.free -= needed / 4;
+    let less = place_in(&target, ContextWish::Max).unwrap();
+    assert!(less.settings.context < trained && less.planned_on(0) + mapped <= target.info.free);
+    // a number is done
+    place_in(&target, ContextWish::Tokens(trained)).unwrap();
+    target.info.free = mapped;
+    let error = place_in(&target, ContextWish::Max).unwrap_err().to_string();
+    assert!(
+        error.starts_with("--ctx-size max is for all layers on devices: "),
+        "{error}"
+    );
+}
+
+/// What a file says that its model was trained for may be more than anybody can count.
+#[test]
+fn the_longest_context_is_one_that_a_cache_can_have() {
+    let mut bytes = std::fs::read(Fixture::named("qwen2-q8_0").path()).unwrap();
+    let key = b"qwen2.context_length";
+    let at = bytes.windows(key.len()).position(|window| window == key).unwrap() + key.len() + 4;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for trained in [1u32, 100_000_000, u32::MAX] {
+        bytes[at..at + 4].copy_from_slice(&trained.to_le_bytes());
+        std::fs::write(file.path(), &bytes).unwrap();
+        let path = file.path().to_str().unwrap();
+        let plan = json(&mut command(&[
+            "plan",
+            path,
+            "--devices",
+            "1x63TiB",
+            "--ctx-size",
+            "max",
+            "--json",
+        ]));
+        assert_eq!(plan["ctx_size"], trained.min(1 << 24));
+    }
+}
+
+#[test]
+fn all_devices_are_used_where_that_was_asked_for() {
+    let model = Fixture::named("qwen2-q8_0").path();
+    for count in 1..=5 {
+        let devices = format!("{count}x1GiB");
+        let plan = json(&mut command(&[
+            "plan",
+            &model,
+            "--devices",
+            &devices,
+            "--spread",
+            "--json",
+        ]));
+        let devices = plan["devices"].as_array().unwrap();
+        let used = devices.iter().filter(|device| device["layers"].as_u64() > Some(0));
+        assert_eq!(used.count(), count, "{plan}");
+    }
+}
+
+#[test]
+fn a_plan_for_guesses_is_what_a_run_that_guesses_takes() {
+    let model = fixture();
+    let wishes = ["--devices", "2x1GiB", "--draft", "ngram", "--batch-size", "4", "--json"];
+    let planned = json(&mut command(&[&["plan", &model][..], &wishes].concat()));
+    let ran = json(&mut command(
+        &[&["run", &model, "hi", "--raw", "--predict", "1"][..], &wishes].concat(),
+    ));
+    let of = |devices: &Value, key: &str| -> Vec<u64> {
+        let devices = devices.as_array().unwrap().iter();
+        devices
+            .map(|device| device[key].as_u64().unwrap())
+            .filter(|&bytes| bytes > 0)
+            .collect()
+    };
+    assert_eq!(of(&planned["devices"], "planned"), of(&ran["memory"], "allocated"));
+    let plain = json(&mut command(&[
+        "plan",
+        &model,
+        "--devices",
+        "2x1GiB",
+        "--batch-size",
+        "4",
+        "--json",
+    ]));
+    assert_ne!(of(&plain["devices"], "planned"), of(&ran["memory"], "allocated"));
+}
+
 #[test]
 fn a_split_is_as_it_was_asked_for() {
     let serving = serving("qwen2-q8_0");

@@ -25,7 +25,7 @@ pub use step::{PageCopy, Step, TableWord};
 /// A cell's index (page · P + entry) is an i32 in the step inputs.
 const MAX_INDEX: u64 = i32::MAX as u64;
 /// Positions are exact as f32 up to here.
-const MAX_TOKENS: u32 = 1 << 24;
+pub const MAX_TOKENS: u32 = 1 << 24;
 
 /// One group of layers that keep the same tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

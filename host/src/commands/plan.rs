@@ -11,12 +11,12 @@ use indicatif::HumanBytes;
 use serde::Serialize;
 
 use crate::{
-    cli::PlanArgs,
+    cli::{Draft, PlanArgs},
     execution::{device::Target, plan::Purposes},
-    model::LoadedModel,
+    model::{LoadedModel, open_file},
     placement::{Placement, room},
     plugins::listing::kind_name,
-    setup::Setup,
+    setup::{Request, Setup},
 };
 
 /// A plan as `--json` gives it; sizes in bytes.
@@ -47,8 +47,12 @@ struct Device {
 
 /// Plans and prints.
 pub fn run(args: &PlanArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    let model = LoadedModel::open(args.model.as_deref())?;
-    let request = args.engine.request(1);
+    // the header is enough: weights are not brought into memory
+    let model = LoadedModel::of(open_file(args.model.as_deref())?)?;
+    let request = Request {
+        ahead: Draft::ahead(args.draft),
+        ..args.engine.request(1)
+    };
     let placement = Setup::new(&model, &request)?.plan()?;
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &report(&placement))?;

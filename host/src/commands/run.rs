@@ -13,10 +13,10 @@ use serde::Serialize;
 
 use super::tokenize::read_input;
 use crate::{
-    cli::RunArgs,
+    cli::{Draft, RunArgs},
     conversation::{Conversation, Options, Turn},
     environment,
-    generation::{Drafted, Finish, HandOver, MOST_AHEAD, Session},
+    generation::{Drafted, Finish, HandOver, Session},
     model::{EMBEDDED, LoadedModel, open_file},
     progress::Waiting,
     reply::{
@@ -71,7 +71,7 @@ pub fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     check(&model, args)?;
     let format = form::of(args, &model)?;
     let request = Request {
-        ahead: args.draft.map_or(0, |_| MOST_AHEAD as u32),
+        ahead: Draft::ahead(args.draft),
         ..args.engine.request(1)
     };
     let mut starter = Starter::new(Setup::new(&model, &request)?);

@@ -152,6 +152,8 @@ pub struct DevicePlan {
     pub regions: BTreeMap<Region, u64>,
     /// The files that are imported.
     pub files: BTreeSet<usize>,
+    /// Bytes of weights that are used in them.
+    pub mapped: u64,
     /// Bytes of scratch memory that its programs share.
     pub workspace: u64,
     /// Fixed contents that are written once.

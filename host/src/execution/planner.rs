@@ -102,6 +102,7 @@ impl<'a> Planner<'a> {
             index: target_index,
             regions: BTreeMap::new(),
             files: BTreeSet::new(),
+            mapped: 0,
             workspace: 0,
             uploads: Vec::new(),
             granularity: rules.granularity,
@@ -185,6 +186,7 @@ impl<'a> Planner<'a> {
     fn import(&self, device: &mut DevicePlan, tensor: usize) -> Spot {
         let info = &self.file.tensors()[tensor];
         device.files.insert(info.file);
+        device.mapped += info.bytes;
         Spot {
             region: Region::File(info.file),
             offset: info.offset,

@@ -38,7 +38,7 @@ impl Search<'_> {
         }
         placement.alternatives.extend(self.notes.iter().cloned());
         placement.alternatives.dedup();
-        if used < self.devices && used > 0 {
+        if used < self.devices && used > 0 && !self.wishes.spread {
             placement.alternatives.push(Alternative {
                 what: format!("more than {}", devices(used)),
                 why: "not needed: each costs a crossing in every step (--spread takes all)".into(),

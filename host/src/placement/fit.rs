@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    PlaceError, Placement,
+    ContextWish, PlaceError, Placement,
     costs::Costs,
     partition::Division,
     refusal::Shortfall,
@@ -11,6 +11,7 @@ use super::{
     search::{Search, Share, Tried},
 };
 use crate::execution::{
+    Plan,
     engine::{Settings, plan_on},
     layout::Layout,
 };
@@ -114,10 +115,21 @@ impl Search<'_> {
     /// What the first device lacks whose share exceeds its room.
     fn missing(&self, placement: &Placement) -> Option<Shortfall> {
         let on = |target: usize| {
-            let planned = placement.planned_on(target);
+            let planned = placement.planned_on(target) + self.mapped(&placement.plan, target);
             Shortfall::on(&self.targets[target], planned, self.room(target))
         };
         (0..self.targets.len()).find_map(on)
+    }
+
+    /// Bytes of mapped weights that must have room beside what is planned: where the context is to be as long as can be, or
+    /// it would drive them out of memory. What was asked for in numbers is done.
+    pub fn mapped(&self, plan: &Plan, target: usize) -> u64 {
+        let of = plan.devices.iter().find(|device| device.index == target);
+        of.filter(|_| self.is_for_longest()).map_or(0, |device| device.mapped)
+    }
+
+    fn is_for_longest(&self) -> bool {
+        self.wishes.context == Some(ContextWish::Max)
     }
 
     fn divided(&self, division: &Division<'_>) -> Option<Vec<Range<usize>>> {
@@ -161,7 +173,12 @@ impl Search<'_> {
 
     pub fn room(&self, target: usize) -> u64 {
         let is_device = target < self.devices;
-        room(&self.targets[target], if is_device { self.wishes.reserve } else { 0 })
+        let reserve = if is_device { self.wishes.reserve } else { 0 };
+        let (of, room) = (&self.targets[target], room(&self.targets[target], reserve));
+        match of.imports() && self.is_for_longest() {
+            true => room.min(of.info.free.saturating_sub(reserve)),
+            false => room,
+        }
     }
 }
 

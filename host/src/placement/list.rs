@@ -35,10 +35,11 @@ impl FromStr for DeviceList {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut list = DeviceList::default();
-        for part in text.split(',').map(str::trim) {
+        let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+        for part in &parts {
             let (backend, device) = match part.split_once(':') {
                 Some((backend, device)) => (Some(backend.to_owned()), device),
-                None => (None, part),
+                None => (None, *part),
             };
             if let (Some(one), Some(other)) = (&list.backend, &backend)
                 && one != other
@@ -47,6 +48,9 @@ impl FromStr for DeviceList {
             }
             list.backend = list.backend.or(backend);
             if device == "auto" {
+                if parts.len() > 1 {
+                    return Err("auto lets the host choose; it stands alone".into());
+                }
                 continue;
             }
             list.items.push(item(device).map_err(|why| format!("{part:?}: {why}"))?);
@@ -108,6 +112,8 @@ mod tests {
     #[case("cpu", "no device")]
     #[case("-1", "no device")]
     #[case("0,0", "twice")]
+    #[case("auto,0", "alone")]
+    #[case("0,cpu:auto", "alone")]
     #[case("0x2GiB", "1 to 64")]
     #[case("2x2parsecs", "no size")]
     #[case("cpu:0,cuda37:0", "two backends")]

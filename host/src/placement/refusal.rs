@@ -137,7 +137,8 @@ impl Search<'_> {
         };
         let plan = plan_on(self.file, self.model, settings, &self.targets, &layout)?;
         let taken = plan.devices.iter().find(|device| device.index == 0);
-        let of = taken.map(|device| device.purposes()).unwrap_or_default();
+        let mut of = taken.map(|device| device.purposes()).unwrap_or_default();
+        of.weights += self.mapped(&plan, 0);
         Ok(format!(
             "{} (weights {}, cache {}, compute {}, workspace {})",
             HumanBytes(of.total()),

@@ -6,9 +6,12 @@ use super::{
     Alternative, ContextWish, DEFAULT_CONTEXT, Ground, LEAST_BATCH, PlaceError, Placement, Wishes, costs::Costs,
     refusal::Shortfall,
 };
-use crate::execution::{
-    device::Target,
-    engine::{EngineError, Settings},
+use crate::{
+    cache::MAX_TOKENS,
+    execution::{
+        device::Target,
+        engine::{EngineError, Settings},
+    },
 };
 
 /// Crossing to another device and back costs as much time as reading this many bytes on the host: about 50 µs at 20 GB/s.
@@ -250,7 +253,7 @@ impl<'a> Search<'a> {
 
     /// The longest context at which all that was asked for is on devices.
     fn longest(&mut self) -> Result<Placement, PlaceError> {
-        let (page, trained) = (self.usual.page_tokens, self.model.context());
+        let (page, trained) = (self.usual.page_tokens, self.model.context().min(MAX_TOKENS));
         let layers = self
             .wishes
             .layers
@@ -259,7 +262,10 @@ impl<'a> Search<'a> {
         for batch in self.batches(trained) {
             let found = self.last_that_fits(trained.div_ceil(page) as usize, |search, pages| {
                 let context = ((pages as u32 + 1) * page).min(trained);
-                search.fewest(context, &[batch.min(context)], Share { layers, experts })
+                match search.settings(context, batch).check(search.model) {
+                    Ok(()) => search.fewest(context, &[batch.min(context)], Share { layers, experts }),
+                    Err(_) => Ok(None),
+                }
             })?;
             if let Some(placement) = found {
                 return Ok(placement);
