@@ -76,7 +76,7 @@ impl Division<'_> {
         for start in (0..=end).rev() {
             layers += self.layers[start..end.min(start + 1)].iter().sum::<u64>();
             let is_cut = start == 0 || start == self.layers.len() || self.cuts[start];
-            if !is_cut || self.each && start == end && !self.layers.is_empty() {
+            if !is_cut || start == end && self.needs_a_layer(last) {
                 continue;
             }
             let share = self.share(device, start..end, layers, last);
@@ -94,6 +94,12 @@ impl Division<'_> {
             }
         }
         best
+    }
+
+    /// Whether a device must have a layer; the last may have the output alone, where there are too few for all.
+    fn needs_a_layer(&self, last: bool) -> bool {
+        let enough = self.layers.len() >= self.rooms.len();
+        self.each && !self.layers.is_empty() && (enough || !last)
     }
 
     /// The share of a device's room that it needs for these layers.
