@@ -188,7 +188,9 @@ mod tests {
             each: true,
         };
         assert_eq!(division(&[10; 3]).balanced(), Some(vec![0..1, 1..2, 2..3]));
-        assert_eq!(division(&[10; 2]).balanced(), None);
+        // the last may have the output alone
+        assert_eq!(division(&[10; 2]).balanced(), Some(vec![0..1, 1..2, 2..2]));
+        assert_eq!(division(&[10; 1]).balanced(), None);
     }
 
     #[test]
