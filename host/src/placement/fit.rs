@@ -71,7 +71,7 @@ impl Search<'_> {
             output: if share.layers > 0 { costs.output } else { 0 },
             rooms: &rooms,
             overheads: vec![0; chosen.len()],
-            each: self.wishes.spread && layers.len() >= chosen.len(),
+            each: self.wishes.spread && layers.len() + 1 >= chosen.len(),
         };
         let mut outcome = None;
         for _ in 0..REFINEMENTS {

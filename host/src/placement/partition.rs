@@ -76,7 +76,7 @@ impl Division<'_> {
         for start in (0..=end).rev() {
             layers += self.layers[start..end.min(start + 1)].iter().sum::<u64>();
             let is_cut = start == 0 || start == self.layers.len() || self.cuts[start];
-            if !is_cut || self.each && start == end && !self.layers.is_empty() {
+            if !is_cut || start == end && self.needs_a_layer(last) {
                 continue;
             }
             let share = self.share(device, start..end, layers, last);
@@ -94,6 +94,12 @@ impl Division<'_> {
             }
         }
         best
+    }
+
+    /// Whether a device must have a layer; the last may have the output alone, where there are too few for all.
+    fn needs_a_layer(&self, last: bool) -> bool {
+        let enough = self.layers.len() >= self.rooms.len();
+        self.each && !self.layers.is_empty() && (enough || !last)
     }
 
     /// The share of a device's room that it needs for these layers.
@@ -182,7 +188,9 @@ mod tests {
             each: true,
         };
         assert_eq!(division(&[10; 3]).balanced(), Some(vec![0..1, 1..2, 2..3]));
-        assert_eq!(division(&[10; 2]).balanced(), None);
+        // the last may have the output alone
+        assert_eq!(division(&[10; 2]).balanced(), Some(vec![0..1, 1..2, 2..2]));
+        assert_eq!(division(&[10; 1]).balanced(), None);
     }
 
     #[test]
