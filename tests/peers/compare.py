@@ -81,7 +81,7 @@ class Worker:
     def answer(self) -> dict:
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.process.args[0]} ended with {self.process.wait()}")
+            raise RuntimeError(f"{Path(self.process.args[0]).name} ended with {self.process.wait()}")
         return json.loads(line)
 
     def order(self, *words: object) -> float:
