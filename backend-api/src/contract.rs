@@ -197,6 +197,14 @@ pub struct Binding {
     pub bytes: u64,
 }
 
+impl Binding {
+    /// Whether two bindings, which lie inside their buffers, have a byte in common.
+    pub fn shares_bytes(&self, other: &Binding) -> bool {
+        let same = self.buffer == other.buffer && self.bytes > 0 && other.bytes > 0;
+        same && self.offset < other.offset + other.bytes && other.offset < self.offset + self.bytes
+    }
+}
+
 /// A place in a buffer of a device of the same backend.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq)]

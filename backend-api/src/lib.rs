@@ -36,6 +36,7 @@ pub mod measure;
 pub mod operations;
 pub mod overlap;
 pub mod plugin;
+pub mod products;
 pub mod reference;
 pub mod types;
 pub mod validate;

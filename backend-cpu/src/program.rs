@@ -251,13 +251,13 @@ impl Program {
                 .enumerate()
                 .filter(|(j, _)| *j != i)
                 .map(|(_, other)| other);
-            if others.chain([&scratch]).any(|other| shares_bytes(binding, other)) {
+            if others.chain([&scratch]).any(|other| binding.shares_bytes(other)) {
                 return Err(BackendError::invalid(format!(
                     "buffer {i} is written, and bound to bytes that another binding has too"
                 )));
             }
         }
-        let read = bindings.iter().position(|binding| shares_bytes(binding, &scratch));
+        let read = bindings.iter().position(|binding| binding.shares_bytes(&scratch));
         read.map_or(Ok(()), |i| {
             let message = format!("buffer {i} is bound to bytes of the workspace");
             Err(BackendError::invalid(message))
@@ -327,12 +327,6 @@ impl Program {
         }
         Ok(())
     }
-}
-
-/// Whether two bindings, which lie inside their buffers, have a byte in common.
-fn shares_bytes(a: &Binding, b: &Binding) -> bool {
-    let same = a.buffer == b.buffer && a.bytes > 0 && b.bytes > 0;
-    same && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes
 }
 
 impl Room {

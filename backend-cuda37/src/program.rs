@@ -200,12 +200,12 @@ impl Program {
             ..scratch
         };
         for (i, binding) in bindings.iter().enumerate() {
-            if shares_bytes(binding, &scratch) {
+            if binding.shares_bytes(&scratch) {
                 let message = format!("buffer {i} is bound to bytes of the workspace");
                 return Err(BackendError::invalid(message));
             }
             let mut others = bindings.iter().enumerate().filter(|(j, _)| *j != i);
-            if self.buffers[i].written && others.any(|(_, other)| shares_bytes(binding, other)) {
+            if self.buffers[i].written && others.any(|(_, other)| binding.shares_bytes(other)) {
                 return Err(BackendError::invalid(format!(
                     "buffer {i} is written, and bound to bytes that another binding has too"
                 )));
@@ -298,12 +298,6 @@ fn replay(context: &Context<'_>, recording: &Recording) -> Result<()> {
 pub fn element_alignment(ty: Type) -> u64 {
     let bytes = ty.block_bytes() as u64;
     (1 << bytes.trailing_zeros()).min(16)
-}
-
-/// Whether two bindings, which lie inside their buffers, have a byte in common.
-fn shares_bytes(a: &Binding, b: &Binding) -> bool {
-    let same = a.buffer == b.buffer && a.bytes > 0 && b.bytes > 0;
-    same && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes
 }
 
 /// A program in the making.

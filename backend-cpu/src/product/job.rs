@@ -1,10 +1,8 @@
 //! A node's operands in their places.
 
 use backend_api::{
-    operations::{
-        Operation::{self, *},
-        word,
-    },
+    operations::{Operation, word},
+    products::roles,
     types::Type,
 };
 
@@ -26,56 +24,6 @@ use crate::{
 
 /// Steps of no more tokens than this give each column the bits that it has alone: no panels.
 const MOST_SINGLE: usize = 8;
-
-/// Which input of an operation is what.
-pub(super) struct Roles {
-    /// Weights, each with its bias.
-    pub weights: &'static [(usize, Option<usize>)],
-    /// The experts' ids.
-    pub ids: Option<usize>,
-    residual: Option<usize>,
-    gated: bool,
-}
-
-/// The roles of a product's inputs; none for other operations. Input 0 is x.
-pub(super) const fn roles(operation: Operation) -> Option<Roles> {
-    let plain = Roles {
-        weights: &[(1, None)],
-        ids: None,
-        residual: None,
-        gated: false,
-    };
-    Some(match operation {
-        Product => plain,
-        ExpertProduct => Roles { ids: Some(2), ..plain },
-        ProductAdd => Roles {
-            weights: &[(1, Some(2))],
-            residual: Some(3),
-            ..plain
-        },
-        Products => Roles {
-            weights: &[(1, Some(2)), (3, Some(4)), (5, Some(6)), (7, Some(8))],
-            ..plain
-        },
-        GatedProduct => Roles {
-            weights: &[(1, Some(3)), (2, Some(4))],
-            gated: true,
-            ..plain
-        },
-        ExpertProductAdd => Roles {
-            weights: &[(1, Some(3))],
-            ids: Some(2),
-            ..plain
-        },
-        GatedExpertProduct => Roles {
-            weights: &[(1, Some(4)), (2, Some(5))],
-            ids: Some(3),
-            gated: true,
-            ..plain
-        },
-        _ => return None,
-    })
-}
 
 /// How weights of type `ty` are multiplied.
 pub(super) fn way(ty: Type, exact: bool) -> Way {

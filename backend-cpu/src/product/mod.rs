@@ -29,6 +29,7 @@ use backend_api::{
     BackendError, Result,
     graph::{Graph, Node, Tensor},
     operations::{Operation, word},
+    products::roles,
 };
 
 use crate::{
@@ -54,7 +55,7 @@ pub fn supports(_operation: Operation, _graph: &Graph<'_>, _node: &Node) -> Resu
 /// `Invalid` where the node's tensors are not there, `Unsupported` where they are larger than an address space.
 pub fn workspace(operation: Operation, graph: &Graph<'_>, node: &Node) -> Result<u64> {
     let missing = || BackendError::invalid(format!("{}: a tensor is missing", operation.name()));
-    let Some(roles) = job::roles(operation) else {
+    let Some(roles) = roles(operation) else {
         return Ok(0);
     };
     let tensor = |input| node.input(input).and_then(|t| graph.tensor(t));
@@ -80,12 +81,12 @@ pub fn workspace(operation: Operation, graph: &Graph<'_>, node: &Node) -> Result
 
 /// Whether `operation` is one of the products, which count their kernels themselves in [`Calls`].
 pub fn counts(operation: Operation) -> bool {
-    job::roles(operation).is_some()
+    roles(operation).is_some()
 }
 
 /// Bytes that a product has to read and write; none for other operations. See [`crate::ops::traffic`].
 pub fn traffic(operation: Operation, operands: &Operands<'_>) -> Option<usize> {
-    let roles = job::roles(operation)?;
+    let roles = roles(operation)?;
     let weights = roles.weights.iter().filter_map(|(w, _)| operands.optional(*w));
     let weights = weights.map(|w| {
         let experts = w.dims()[2].max(1);

@@ -3,11 +3,8 @@
 use backend_api::{
     BackendError, Result,
     graph::{Graph, Node},
-    operations::{
-        Gate,
-        Operation::{self, *},
-        word,
-    },
+    operations::{Gate, Operation, word},
+    products::{Roles, roles},
     types::Type,
 };
 use zerocopy::{Immutable, IntoBytes};
@@ -109,55 +106,6 @@ struct OrderArgs {
     slots: u32,
     experts: u32,
     tiles: u32,
-}
-
-/// Which input of an operation is what; input 0 is x.
-struct Roles {
-    /// Weights, each with its bias.
-    weights: &'static [(usize, Option<usize>)],
-    ids: Option<usize>,
-    residual: Option<usize>,
-    gated: bool,
-}
-
-/// The roles of a product's inputs; none for other operations.
-fn roles(operation: Operation) -> Option<Roles> {
-    let plain = Roles {
-        weights: &[(1, None)],
-        ids: None,
-        residual: None,
-        gated: false,
-    };
-    Some(match operation {
-        Product => plain,
-        ExpertProduct => Roles { ids: Some(2), ..plain },
-        ProductAdd => Roles {
-            weights: &[(1, Some(2))],
-            residual: Some(3),
-            ..plain
-        },
-        Products => Roles {
-            weights: &[(1, Some(2)), (3, Some(4)), (5, Some(6)), (7, Some(8))],
-            ..plain
-        },
-        GatedProduct => Roles {
-            weights: &[(1, Some(3)), (2, Some(4))],
-            gated: true,
-            ..plain
-        },
-        ExpertProductAdd => Roles {
-            weights: &[(1, Some(3))],
-            ids: Some(2),
-            ..plain
-        },
-        GatedExpertProduct => Roles {
-            weights: &[(1, Some(4)), (2, Some(5))],
-            ids: Some(3),
-            gated: true,
-            ..plain
-        },
-        _ => return None,
-    })
 }
 
 /// Refuses gates and up projections of different types.
