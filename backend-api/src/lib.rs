@@ -14,6 +14,7 @@
 //! - [`reference`]: what each operation means,
 //! - [`measure`]: what a device can do at most, an interface that a backend may have,
 //! - [`features`]: instruction sets that a backend lets be chosen, another one,
+//! - [`products`]: what products of a graph share, [`machine`]: memory that the host's machine has,
 //! - [`decode`] and [`encode`]: what the bytes of each type mean.
 //!
 //! [`conformance`] checks a backend against the reference: anybody's, on any device.
@@ -32,6 +33,7 @@ pub mod encode;
 pub mod error;
 pub mod features;
 pub mod graph;
+pub mod machine;
 pub mod measure;
 pub mod operations;
 pub mod overlap;

@@ -10,6 +10,7 @@ use backend_api::{
     },
     features::{self, Features},
     graph::{Graph, Node, Step},
+    machine,
     measure::{self, Measure},
     plugin::{Backend, Device, Handles},
 };
@@ -61,8 +62,8 @@ impl Backend for CpuBackend {
             id: 0,
             kind: DeviceKind::Cpu as u32,
             name: processor_name().into(),
-            total: memory::total(),
-            free: memory::free(),
+            total: machine::total(),
+            free: machine::free(),
             flags: flags::IMPORTS,
             capability: 0,
             reserved: [0; 6],
@@ -294,7 +295,7 @@ impl Device for CpuDevice {
     }
 
     fn free_memory(&self) -> Result<u64> {
-        Ok(memory::free())
+        Ok(machine::free())
     }
 
     fn counters(&self) -> Result<Vec<Counter>> {
