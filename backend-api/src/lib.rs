@@ -14,6 +14,7 @@
 //! - [`reference`]: what each operation means,
 //! - [`measure`]: what a device can do at most, an interface that a backend may have,
 //! - [`features`]: instruction sets that a backend lets be chosen, another one,
+//! - [`terms`]: what a run has to be given, [`tally`]: what a device counts, both for authors,
 //! - [`decode`] and [`encode`]: what the bytes of each type mean.
 //!
 //! [`conformance`] checks a backend against the reference: anybody's, on any device.
@@ -38,6 +39,8 @@ pub mod overlap;
 pub mod plugin;
 pub mod products;
 pub mod reference;
+pub mod tally;
+pub mod terms;
 pub mod types;
 pub mod validate;
 
