@@ -14,7 +14,8 @@
 //! - [`reference`]: what each operation means,
 //! - [`measure`]: what a device can do at most, an interface that a backend may have,
 //! - [`features`]: instruction sets that a backend lets be chosen, another one,
-//! - [`products`]: what products of a graph share, [`machine`]: memory that the host's machine has,
+//! - for authors: [`products`], what products of a graph share; [`terms`], what a run has to be given; [`tally`], what a device
+//!   counts; [`machine`], what memory the machine has,
 //! - [`decode`] and [`encode`]: what the bytes of each type mean.
 //!
 //! [`conformance`] checks a backend against the reference: anybody's, on any device.
@@ -40,6 +41,8 @@ pub mod overlap;
 pub mod plugin;
 pub mod products;
 pub mod reference;
+pub mod tally;
+pub mod terms;
 pub mod types;
 pub mod validate;
 

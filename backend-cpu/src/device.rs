@@ -169,14 +169,14 @@ impl CpuDevice {
 impl Device for CpuDevice {
     fn allocate(&self, bytes: u64) -> Result<BufferId> {
         let memory = Memory::allocate(bytes)?;
-        self.counters.allocated(taken(bytes));
+        self.counters.tally.allocated(taken(bytes));
         Ok(self.add(memory))
     }
 
     fn free(&self, buffer: BufferId) -> Result<()> {
         let memory = self.buffers.remove(buffer.0)?;
         if memory.is_owned() {
-            self.counters.freed(taken(memory.bytes() as u64));
+            self.counters.tally.freed(taken(memory.bytes() as u64));
         }
         Ok(())
     }
@@ -290,7 +290,7 @@ impl Device for CpuDevice {
             counters: &self.counters,
         };
         program.run(context, bindings, |id| self.buffers.get(id.0), workspace)?;
-        self.counters.ran();
+        self.counters.tally.ran();
         Ok(())
     }
 
