@@ -1,5 +1,6 @@
 // Attention for many columns: a block has some columns of one sequence, with all query heads of a group, and goes
-// through the cache by tiles. Scores live in registers.
+// through the cache by tiles. Scores live in registers. Where that makes few blocks, each goes through a part of the cache, and
+// the kernel that joins parts joins these.
 #pragma once
 #include "attention.cuh"
 
@@ -62,6 +63,15 @@ template <class Page, int WIDTH> struct Tile {
         int32_t first = position_of(a, first_column), last = position_of(a, first_column + columns - 1);
         begin = first_seen(a, first), end = last + 1;
         gapless = uint32_t(last - first) == columns - 1;
+        if (a.splits) cut();
+    }
+
+    // Leaves the block its part of the positions, whole tiles of them, perhaps none.
+    __device__ __forceinline__ void cut() {
+        int32_t low = begin & -TILE_POSITIONS, tiles = ceil_div(end - low, TILE_POSITIONS);
+        int32_t part = ceil_div(tiles, a.splits) * TILE_POSITIONS;
+        low += blockIdx.z * part;
+        begin = max(begin, low), end = min(end, low + part);
     }
 
     // The rows of K and V of a tile; none where no column sees the position.
@@ -188,7 +198,7 @@ template <class Page, int WIDTH> struct Tile {
         }
     }
 
-    // Grid (tiles of columns, Hkv · groups of heads).
+    // Grid (tiles of columns, Hkv · groups of heads, parts of the cache).
     __device__ __forceinline__ void run() {
         SHARED(limits, int2[TILE_ROWS]);
         SHARED(factors, float[TILE_ROWS]);
@@ -247,23 +257,31 @@ template <class Page, int WIDTH> struct Tile {
         for (int r = 0; r < 8; ++r) powers[r] = lanes_join<Sum>(powers[r], 16);
 #pragma unroll
         for (int r = 0; r < 8; ++r) {
-            uint32_t row = y * 8 + r, column = row / heads, h = first_head + row % heads;
+            uint32_t row = y * 8 + r, column = row / heads, h = first_head + row % heads, t = first_column + column;
             if (column >= columns) continue;
-            float scale = 1.0f, total = powers[r];
-            if (a.sinks) {
-                float sink = reinterpret_cast<const float *>(a.sinks)[h] * LOG2_E, top = fmaxf(sink, most[r]);
-                scale = power_of_2(most[r] - top);
-                total = total * scale + power_of_2(sink - top);
+            float scale = 1.0f, *out;
+            if (a.splits) {
+                uint64_t place = (uint64_t(t) * a.q.dims[1] + h) * a.splits + blockIdx.z;
+                out = reinterpret_cast<float *>(a.sums) + place * a.q.dims[0];
+                if (x == 0) reinterpret_cast<float2 *>(a.weights)[place] = make_float2(most[r], powers[r]);
+            } else {
+                out = row_at<float>(a.y, h, t);
+                scale = share(h, most[r], powers[r]);
             }
-            scale /= total;
-            float *out = row_at<float>(a.y, h, first_column + column);
 #pragma unroll
-            for (int v = 0; v < VECTORS; ++v)
+            for (int v = 0; v < VECTORS; ++v) {
+                uint32_t d = (v * 16 + x) * 4;
+                if (d >= a.q.dims[0]) continue;
 #pragma unroll
-                for (int e = 0; e < 4; ++e) {
-                    uint32_t d = (v * 16 + x) * 4 + e;
-                    if (d < a.q.dims[0]) out[d] = o[r][v][e] * scale;
-                }
+                for (int e = 0; e < 4; ++e) out[d + e] = o[r][v][e] * scale;
+            }
         }
+    }
+
+    // What sums are multiplied with in the end, given the largest score and the sum of powers.
+    __device__ __forceinline__ float share(uint32_t h, float most, float total) const {
+        if (!a.sinks) return 1.0f / total;
+        float sink = reinterpret_cast<const float *>(a.sinks)[h] * LOG2_E, top = fmaxf(sink, most), scale = power_of_2(most - top);
+        return scale / (total * scale + power_of_2(sink - top));
     }
 };

@@ -75,10 +75,12 @@ template <class B, int C> struct FewColumns {
     // Columns behind the last are that one again.
     __device__ __forceinline__ void stage(uint32_t begin, uint32_t end) {
         __syncthreads();
+#pragma unroll 1
         for (int column = 0; column < C; ++column)
             stage_column(column, Column(a, min(first_column + column, a.columns - 1)).x(a), begin, end);
         __syncthreads();
         if (!B::CODES) return;
+#pragma unroll 1
         for (int column = 0; column < C; ++column) stage_sums(column, end);
         __syncthreads();
     }
@@ -185,24 +187,27 @@ template <class B, int C> struct FewColumns {
         for (int r = 0; r < ROWS; ++r)
 #pragma unroll
             for (int column = 0; column < C; ++column) sums[r][column] = lanes_join<Sum>(sums[r][column], LANES) * LOWERED;
-        if (lane == 0) write(block.matrix, first, absent ? 0 : expert, sums);
+        write(block.matrix, first, lane, absent ? 0 : expert, sums);
     }
 
-    __device__ __forceinline__ void write(uint32_t matrix, uint32_t first, int32_t expert, const float (&sums)[ROWS][C]) {
-        uint32_t rows = a.matrices[matrix].rows;
+    // All lanes of a group have all sums: each finishes one.
+    __device__ __forceinline__ void write(uint32_t matrix, uint32_t first, uint32_t lane, int32_t expert,
+                                          const float (&sums)[ROWS][C]) {
+        static_assert(ROWS * C <= LANES, "a lane has a result at most");
+        uint32_t column = lane / ROWS, row = lane % ROWS;
+        float sum = 0, up = 0;
 #pragma unroll
-        for (int column = 0; column < C; ++column) {
-            if (first_column + column >= a.columns) return;
-            Column to(a, first_column + column);
-            if (!a.gate) {
-#pragma unroll
-                for (int r = 0; r < ROWS; ++r)
-                    if (first + r < rows) finish(a, matrix, first + r, to, expert, sums[r][column], 0);
-            } else {
-#pragma unroll
-                for (int r = 0; r < ROWS / 2; ++r)
-                    if (first + r < rows) finish(a, 0, first + r, to, expert, sums[r][column], sums[r + ROWS / 2][column]);
-            }
-        }
+        for (int n = 0; n < ROWS * C; ++n)
+            if (lane == n) sum = sums[n % ROWS][n / ROWS], up = sums[(n + ROWS / 2) % ROWS][n / ROWS];
+        if (column >= C || first_column + column >= a.columns || row >= (a.gate ? ROWS / 2 : ROWS)) return;
+        if (first + row >= a.matrices[matrix].rows) return;
+        finish(a, matrix, first + row, Column(a, first_column + column), expert, sum, up);
     }
 };
+
+// The kernel of `columns` columns at a time: from blockIdx.y · columns on; experts have a column a block.
+#define FEW(columns)                                                                                                   \
+    KERNEL_BOUNDS(NAMED(product_, TYPE, _c##columns), ProductArgs, 256, 4) {                                           \
+        SHARED(shared, FewColumns<BLOCK, columns>::Shared);                                                            \
+        FewColumns<BLOCK, columns>(a, shared, blockIdx.y * columns).run();                                             \
+    }

@@ -86,7 +86,7 @@ def measure(code, name):
 
 
 def row(chain, name, folder):
-    module = modules.modules([f"product.{name}"])[0]
+    module = modules.modules([f"product_one.{name}"])[0]
     cubin = Path(folder) / f"{name}.cubin"
     kernel = next(k for k in assemble.assemble(chain, module, cubin) if k.name == f"product_{name}_c1")
     bytes_, values = TYPES[name][:2]
