@@ -7,4 +7,4 @@
 #define PAGE_NAMED(type) Page_##type
 #define PAGE_OF(type) PAGE_NAMED(type)
 
-KERNEL_BOUNDS(NAMED(TYPE, HEAD), AttentionArgs, TILE_THREADS, 3) { Tile<PAGE_OF(TYPE), HEAD>(a).run(); }
+KERNEL_BOUNDS(NAMED(TYPE, HEAD), AttentionArgs, TILE_THREADS, HEAD == 64 ? 8 : 3) { Tile<PAGE_OF(TYPE), HEAD>(a).run(); }

@@ -25,7 +25,7 @@ template <class Page, int WIDTH> struct Tile {
     const int32_t *pages;
     int32_t begin, end;
     bool gapless;  // whether the columns' positions follow one another
-    float s[8][4], o[8][VECTORS][4], most[8], powers[8];
+    float s[8][4], o[8][VECTORS][4], powers[8];
 
     __device__ __forceinline__ Tile(const AttentionArgs &a) : a(a), x(threadIdx.x % 16), y(threadIdx.x / 16) {}
 
@@ -47,12 +47,13 @@ template <class Page, int WIDTH> struct Tile {
 
     // A row's limits (its first and last position; rows that do not exist see nothing), its q, and what q is multiplied with.
     __device__ __forceinline__ void find_rows(int2 (&limits)[TILE_ROWS], float (&factors)[TILE_ROWS],
-                                              const float *(&queries)[TILE_ROWS]) {
+                                              const float *(&queries)[TILE_ROWS], float (&most)[TILE_ROWS]) {
 #pragma unroll 1
         for (uint32_t r = threadIdx.x; r < TILE_ROWS; r += TILE_THREADS) {
             uint32_t column = r / heads;
             limits[r] = make_int2(0x7fffffff, -1);
             factors[r] = 0.0f;
+            most[r] = LOWEST;
             queries[r] = row_at<const float>(a.q, first_head, first_column);
             if (column >= columns) continue;
             int32_t p = position_of(a, first_column + column);
@@ -148,7 +149,7 @@ template <class Page, int WIDTH> struct Tile {
     }
 
     // Makes probabilities of the scores, relative to a row's largest so far, and writes them: [position][PITCH].
-    __device__ __forceinline__ void weigh(int32_t tile, const int2 (&limits)[TILE_ROWS], float *probabilities) {
+    __device__ __forceinline__ void weigh(int32_t tile, const int2 (&limits)[TILE_ROWS], float (&most)[TILE_ROWS], float *probabilities) {
 #pragma unroll
         for (int r = 0; r < 8; ++r) {
             int2 limit = limits[y * 8 + r];
@@ -160,9 +161,10 @@ template <class Page, int WIDTH> struct Tile {
                 s[r][i] = sees ? exponent_of(a, s[r][i]) : 2.0f * LOWEST;
                 top = fmaxf(top, s[r][i]);
             }
-            top = fmaxf(most[r], lanes_join<Greatest>(top, 16));
-            float factor = power_of_2(most[r] - top), total = 0.0f;
-            most[r] = top;
+            float before = most[y * 8 + r];
+            top = fmaxf(before, lanes_join<Greatest>(top, 16));
+            float factor = power_of_2(before - top), total = 0.0f;
+            if (x == 0) most[y * 8 + r] = top;
 #pragma unroll
             for (int i = 0; i < 4; ++i) total += s[r][i] = power_of_2(s[r][i] - top);
             powers[r] = powers[r] * factor + total;
@@ -202,6 +204,7 @@ template <class Page, int WIDTH> struct Tile {
     __device__ __forceinline__ void run() {
         SHARED(limits, int2[TILE_ROWS]);
         SHARED(factors, float[TILE_ROWS]);
+        SHARED(most, float[TILE_ROWS]);
         SHARED(queries, const float *[TILE_ROWS]);
         SHARED(cells, const uint8_t *[2][TILE_POSITIONS]);
         SHARED(probabilities, float4[TILE_POSITIONS * PITCH / 4]);
@@ -214,7 +217,7 @@ template <class Page, int WIDTH> struct Tile {
         first_head = head * ratio + group;
         // late columns see most: they begin first
         if (!find(gridDim.x - 1 - blockIdx.x, TILE_ROWS / min(uint32_t(TILE_ROWS), ratio))) return;
-        find_rows(limits, factors, queries);
+        find_rows(limits, factors, queries, most);
         clear();
         __syncthreads();
         for (int32_t tile = begin & -TILE_POSITIONS; tile < end; tile += TILE_POSITIONS) {
@@ -230,7 +233,7 @@ template <class Page, int WIDTH> struct Tile {
                 __syncthreads();
                 score(slices, slices + SLICE * PITCH);
             }
-            weigh(tile, limits, p);
+            weigh(tile, limits, most, p);
             for (int i = 0; i < TILE_POSITIONS; i += VALUES) {
                 __syncthreads();
                 load_values(i, cells[1], slices);
@@ -238,13 +241,13 @@ template <class Page, int WIDTH> struct Tile {
                 add(p + i * PITCH, slices);
             }
         }
-        write();
+        write(most);
     }
 
     __device__ __forceinline__ void clear() {
 #pragma unroll
         for (int r = 0; r < 8; ++r) {
-            most[r] = LOWEST, powers[r] = 0.0f;
+            powers[r] = 0.0f;
 #pragma unroll
             for (int v = 0; v < VECTORS; ++v)
 #pragma unroll
@@ -252,7 +255,7 @@ template <class Page, int WIDTH> struct Tile {
         }
     }
 
-    __device__ __forceinline__ void write() {
+    __device__ __forceinline__ void write(const float (&most)[TILE_ROWS]) {
 #pragma unroll
         for (int r = 0; r < 8; ++r) powers[r] = lanes_join<Sum>(powers[r], 16);
 #pragma unroll
@@ -263,10 +266,10 @@ template <class Page, int WIDTH> struct Tile {
             if (a.splits) {
                 uint64_t place = (uint64_t(t) * a.q.dims[1] + h) * a.splits + blockIdx.z;
                 out = reinterpret_cast<float *>(a.sums) + place * a.q.dims[0];
-                if (x == 0) reinterpret_cast<float2 *>(a.weights)[place] = make_float2(most[r], powers[r]);
+                if (x == 0) reinterpret_cast<float2 *>(a.weights)[place] = make_float2(most[row], powers[r]);
             } else {
                 out = row_at<float>(a.y, h, t);
-                scale = share(h, most[r], powers[r]);
+                scale = share(h, most[row], powers[r]);
             }
 #pragma unroll
             for (int v = 0; v < VECTORS; ++v) {

@@ -155,7 +155,7 @@ pub fn attention(launcher: &mut Launcher<'_>, operands: &Operands<'_>) -> Result
         operands.input(input::K),
         operands.input(input::TABLE),
     );
-    let [d, heads, columns, _] = q.dims;
+    let columns = q.dims[2];
     let mut args = AttentionArgs {
         q: q.view,
         y: operands.output().view,
@@ -223,7 +223,8 @@ fn in_tiles(launcher: &mut Launcher<'_>, ty: Type, args: &mut AttentionArgs) -> 
     // each sequence may end within a tile
     let tiles = columns.div_ceil(TILE_ROWS / ratio.min(TILE_ROWS)) + sequences;
     let across = kv_heads * ratio.div_ceil(TILE_ROWS);
-    let splits = splits(args, launcher.step.context, tiles.saturating_mul(across));
+    let seen = seen(args, launcher.step.context);
+    let splits = splits(tiles.saturating_mul(across), seen, columns, sequences);
     if splits > 1 {
         args.splits = splits;
         place_parts(launcher, args, splits)?;
@@ -236,15 +237,18 @@ fn in_tiles(launcher: &mut Launcher<'_>, ty: Type, args: &mut AttentionArgs) -> 
     if splits > 1 { join(launcher, args) } else { Ok(()) }
 }
 
-/// Parts of the cache that tiles are cut into: as many as make blocks enough, where the cache is long and scratch memory has
-/// room for the columns' sums.
-fn splits(args: &AttentionArgs, context: u32, blocks: u32) -> u32 {
-    let columns = args.q.dims[2];
-    let seen = match args.window_kind {
+/// Positions that a tile goes through, about.
+fn seen(args: &AttentionArgs, context: u32) -> u32 {
+    match args.window_kind {
         0 => context,
-        _ => context.min(args.window.saturating_add(columns)),
-    };
-    let room = PARTS * most_columns(args.table.dims[1]) / columns;
+        _ => context.min(args.window.saturating_add(args.q.dims[2])),
+    }
+}
+
+/// Parts of the `seen` positions, each for a block: as many as make of `blocks` enough, where the parts are long and scratch
+/// memory has room for those of all columns.
+fn splits(blocks: u32, seen: u32, columns: u32, sequences: u32) -> u32 {
+    let room = PARTS.saturating_mul(most_columns(sequences)) / columns;
     (ENOUGH_BLOCKS / blocks.max(1))
         .min(seen / LEAST_SPLIT)
         .min(room)
@@ -308,6 +312,16 @@ mod tests {
                 assert!(supports(&draft.graph(), &draft.nodes[0]).is_ok(), "{ty}, heads of {d}");
             }
         }
+    }
+
+    #[test]
+    fn tiles_share_a_long_cache_where_they_are_few() {
+        // 40 columns of 28 heads over 4 of the cache: 5 tiles and one for where the sequence ends, 4 times
+        assert_eq!(splits(24, 8192, 40, 1), 3);
+        assert_eq!(splits(24, 512, 40, 1), 2, "a part has 256 positions");
+        assert_eq!(splits(24, 200, 40, 1), 1);
+        assert_eq!(splits(2, 8192, 40, 1), 6, "there is room for 8 columns of 32 parts");
+        assert_eq!(splits(300, 8192, 2000, 1), 1);
     }
 
     #[test]
