@@ -262,14 +262,13 @@ template <class Page, int WIDTH> struct Tile {
         for (int r = 0; r < 8; ++r) {
             uint32_t row = y * 8 + r, column = row / heads, h = first_head + row % heads, t = first_column + column;
             if (column >= columns) continue;
-            float scale = 1.0f, *out;
+            float scale = share(h, most[row], a.splits ? 1.0f : powers[r]), *out;
             if (a.splits) {
                 uint64_t place = (uint64_t(t) * a.q.dims[1] + h) * a.splits + blockIdx.z;
                 out = reinterpret_cast<float *>(a.sums) + place * a.q.dims[0];
                 if (x == 0) reinterpret_cast<float2 *>(a.weights)[place] = make_float2(most[row], powers[r]);
             } else {
                 out = row_at<float>(a.y, h, t);
-                scale = share(h, most[row], powers[r]);
             }
 #pragma unroll
             for (int v = 0; v < VECTORS; ++v) {
@@ -281,9 +280,9 @@ template <class Page, int WIDTH> struct Tile {
         }
     }
 
-    // What sums are multiplied with in the end, given the largest score and the sum of powers.
+    // What sums are multiplied with in the end, given the largest score and the sum of powers; a part's total is 1, and has no sink.
     __device__ __forceinline__ float share(uint32_t h, float most, float total) const {
-        if (!a.sinks) return 1.0f / total;
+        if (!a.sinks || a.splits) return 1.0f / total;
         float sink = reinterpret_cast<const float *>(a.sinks)[h] * LOG2_E, top = fmaxf(sink, most), scale = power_of_2(most - top);
         return scale / (total * scale + power_of_2(sink - top));
     }
