@@ -8,11 +8,12 @@ struct AttentionArgs {
     View table;   // i32 [B, S]
     uint64_t positions, starts;
     uint64_t sinks;   // 0: none
-    uint64_t sums;    // of the parts, [hd, PARTS, H, T]
-    uint64_t weights; // the parts' largest scores and sums of powers, [2, PARTS, H, T]
+    uint64_t sums;    // of the parts, [hd, parts, H, T]
+    uint64_t weights; // the parts' largest scores and sums of powers, [2, parts, H, T]
     float scale, cap, beta;
     uint32_t window_kind, window, span;
-    uint32_t page_shift, nothing;
+    uint32_t page_shift;
+    uint32_t splits; // parts that tiles make of the cache, 0: one; few columns have parts of their own, PARTS at most
 };
 
 #define LOG2_E 1.44269504f
@@ -73,7 +74,7 @@ __device__ __forceinline__ const uint8_t *cell_of(const AttentionArgs &a, const 
 }
 
 // Adds up, over groups of LANES lanes, the value of each head. HEADS is a power of two, at most LANES; a lane's heads stand
-// at h ^ `held`, and its v[0] is left with the sum of that head.
+// at h ^ `left_head`, and its v[0] is left with the sum of that head.
 template <int HEADS, int LANES> __device__ __forceinline__ void fold(float (&v)[HEADS] FROM_HERE) {
     int n = HEADS;
 #pragma unroll
@@ -87,7 +88,7 @@ template <int HEADS, int LANES> __device__ __forceinline__ void fold(float (&v)[
 }
 
 // The head that a lane is left with.
-template <int HEADS, int LANES> __device__ __forceinline__ uint32_t held(uint32_t lane) {
+template <int HEADS, int LANES> __device__ __forceinline__ uint32_t left_head(uint32_t lane) {
     uint32_t head = 0;
     int n = HEADS;
 #pragma unroll

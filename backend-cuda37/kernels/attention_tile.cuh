@@ -1,5 +1,6 @@
 // Attention for many columns: a block has some columns of one sequence, with all query heads of a group, and goes
-// through the cache by tiles. Scores live in registers.
+// through the cache by tiles. Scores live in registers. Where that makes few blocks, each goes through a part of the cache, and
+// the kernel that joins parts joins these.
 #pragma once
 #include "attention.cuh"
 
@@ -24,7 +25,7 @@ template <class Page, int WIDTH> struct Tile {
     const int32_t *pages;
     int32_t begin, end;
     bool gapless;  // whether the columns' positions follow one another
-    float s[8][4], o[8][VECTORS][4], most[8], powers[8];
+    float s[8][4], o[8][VECTORS][4], powers[8];
 
     __device__ __forceinline__ Tile(const AttentionArgs &a) : a(a), x(threadIdx.x % 16), y(threadIdx.x / 16) {}
 
@@ -46,12 +47,13 @@ template <class Page, int WIDTH> struct Tile {
 
     // A row's limits (its first and last position; rows that do not exist see nothing), its q, and what q is multiplied with.
     __device__ __forceinline__ void find_rows(int2 (&limits)[TILE_ROWS], float (&factors)[TILE_ROWS],
-                                              const float *(&queries)[TILE_ROWS]) {
+                                              const float *(&queries)[TILE_ROWS], float (&most)[TILE_ROWS]) {
 #pragma unroll 1
         for (uint32_t r = threadIdx.x; r < TILE_ROWS; r += TILE_THREADS) {
             uint32_t column = r / heads;
             limits[r] = make_int2(0x7fffffff, -1);
             factors[r] = 0.0f;
+            most[r] = LOWEST;
             queries[r] = row_at<const float>(a.q, first_head, first_column);
             if (column >= columns) continue;
             int32_t p = position_of(a, first_column + column);
@@ -62,6 +64,15 @@ template <class Page, int WIDTH> struct Tile {
         int32_t first = position_of(a, first_column), last = position_of(a, first_column + columns - 1);
         begin = first_seen(a, first), end = last + 1;
         gapless = uint32_t(last - first) == columns - 1;
+        if (a.splits) cut();
+    }
+
+    // Leaves the block its part of the positions, whole tiles of them, perhaps none.
+    __device__ __forceinline__ void cut() {
+        int32_t low = begin & -TILE_POSITIONS, tiles = ceil_div(end - low, TILE_POSITIONS);
+        int32_t part = ceil_div(tiles, a.splits) * TILE_POSITIONS;
+        low += blockIdx.z * part;
+        begin = max(begin, low), end = min(end, low + part);
     }
 
     // The rows of K and V of a tile; none where no column sees the position.
@@ -138,7 +149,7 @@ template <class Page, int WIDTH> struct Tile {
     }
 
     // Makes probabilities of the scores, relative to a row's largest so far, and writes them: [position][PITCH].
-    __device__ __forceinline__ void weigh(int32_t tile, const int2 (&limits)[TILE_ROWS], float *probabilities) {
+    __device__ __forceinline__ void weigh(int32_t tile, const int2 (&limits)[TILE_ROWS], float (&most)[TILE_ROWS], float *probabilities) {
 #pragma unroll
         for (int r = 0; r < 8; ++r) {
             int2 limit = limits[y * 8 + r];
@@ -150,9 +161,10 @@ template <class Page, int WIDTH> struct Tile {
                 s[r][i] = sees ? exponent_of(a, s[r][i]) : 2.0f * LOWEST;
                 top = fmaxf(top, s[r][i]);
             }
-            top = fmaxf(most[r], lanes_join<Greatest>(top, 16));
-            float factor = power_of_2(most[r] - top), total = 0.0f;
-            most[r] = top;
+            float before = most[y * 8 + r];
+            top = fmaxf(before, lanes_join<Greatest>(top, 16));
+            float factor = power_of_2(before - top), total = 0.0f;
+            if (x == 0) most[y * 8 + r] = top;
 #pragma unroll
             for (int i = 0; i < 4; ++i) total += s[r][i] = power_of_2(s[r][i] - top);
             powers[r] = powers[r] * factor + total;
@@ -188,10 +200,11 @@ template <class Page, int WIDTH> struct Tile {
         }
     }
 
-    // Grid (tiles of columns, Hkv · groups of heads).
+    // Grid (tiles of columns, Hkv · groups of heads, parts of the cache).
     __device__ __forceinline__ void run() {
         SHARED(limits, int2[TILE_ROWS]);
         SHARED(factors, float[TILE_ROWS]);
+        SHARED(most, float[TILE_ROWS]);
         SHARED(queries, const float *[TILE_ROWS]);
         SHARED(cells, const uint8_t *[2][TILE_POSITIONS]);
         SHARED(probabilities, float4[TILE_POSITIONS * PITCH / 4]);
@@ -204,7 +217,7 @@ template <class Page, int WIDTH> struct Tile {
         first_head = head * ratio + group;
         // late columns see most: they begin first
         if (!find(gridDim.x - 1 - blockIdx.x, TILE_ROWS / min(uint32_t(TILE_ROWS), ratio))) return;
-        find_rows(limits, factors, queries);
+        find_rows(limits, factors, queries, most);
         clear();
         __syncthreads();
         for (int32_t tile = begin & -TILE_POSITIONS; tile < end; tile += TILE_POSITIONS) {
@@ -220,7 +233,7 @@ template <class Page, int WIDTH> struct Tile {
                 __syncthreads();
                 score(slices, slices + SLICE * PITCH);
             }
-            weigh(tile, limits, p);
+            weigh(tile, limits, most, p);
             for (int i = 0; i < TILE_POSITIONS; i += VALUES) {
                 __syncthreads();
                 load_values(i, cells[1], slices);
@@ -228,13 +241,13 @@ template <class Page, int WIDTH> struct Tile {
                 add(p + i * PITCH, slices);
             }
         }
-        write();
+        write(most);
     }
 
     __device__ __forceinline__ void clear() {
 #pragma unroll
         for (int r = 0; r < 8; ++r) {
-            most[r] = LOWEST, powers[r] = 0.0f;
+            powers[r] = 0.0f;
 #pragma unroll
             for (int v = 0; v < VECTORS; ++v)
 #pragma unroll
@@ -242,28 +255,35 @@ template <class Page, int WIDTH> struct Tile {
         }
     }
 
-    __device__ __forceinline__ void write() {
+    __device__ __forceinline__ void write(const float (&most)[TILE_ROWS]) {
 #pragma unroll
         for (int r = 0; r < 8; ++r) powers[r] = lanes_join<Sum>(powers[r], 16);
 #pragma unroll
         for (int r = 0; r < 8; ++r) {
-            uint32_t row = y * 8 + r, column = row / heads, h = first_head + row % heads;
+            uint32_t row = y * 8 + r, column = row / heads, h = first_head + row % heads, t = first_column + column;
             if (column >= columns) continue;
-            float scale = 1.0f, total = powers[r];
-            if (a.sinks) {
-                float sink = reinterpret_cast<const float *>(a.sinks)[h] * LOG2_E, top = fmaxf(sink, most[r]);
-                scale = power_of_2(most[r] - top);
-                total = total * scale + power_of_2(sink - top);
+            float scale = share(h, most[row], a.splits ? 1.0f : powers[r]), *out;
+            if (a.splits) {
+                uint64_t place = (uint64_t(t) * a.q.dims[1] + h) * a.splits + blockIdx.z;
+                out = reinterpret_cast<float *>(a.sums) + place * a.q.dims[0];
+                if (x == 0) reinterpret_cast<float2 *>(a.weights)[place] = make_float2(most[row], powers[r]);
+            } else {
+                out = row_at<float>(a.y, h, t);
             }
-            scale /= total;
-            float *out = row_at<float>(a.y, h, first_column + column);
 #pragma unroll
-            for (int v = 0; v < VECTORS; ++v)
+            for (int v = 0; v < VECTORS; ++v) {
+                uint32_t d = (v * 16 + x) * 4;
+                if (d >= a.q.dims[0]) continue;
 #pragma unroll
-                for (int e = 0; e < 4; ++e) {
-                    uint32_t d = (v * 16 + x) * 4 + e;
-                    if (d < a.q.dims[0]) out[d] = o[r][v][e] * scale;
-                }
+                for (int e = 0; e < 4; ++e) out[d + e] = o[r][v][e] * scale;
+            }
         }
+    }
+
+    // What sums are multiplied with in the end, given the largest score and the sum of powers; a part's total is 1, and has no sink.
+    __device__ __forceinline__ float share(uint32_t h, float most, float total) const {
+        if (!a.sinks || a.splits) return 1.0f / total;
+        float sink = reinterpret_cast<const float *>(a.sinks)[h] * LOG2_E, top = fmaxf(sink, most), scale = power_of_2(most - top);
+        return scale / (total * scale + power_of_2(sink - top));
     }
 };

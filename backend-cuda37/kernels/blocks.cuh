@@ -27,17 +27,26 @@ __device__ __forceinline__ uint32_t permute(uint32_t a, uint32_t b, uint32_t sel
 #endif
 }
 
-template <class T> __device__ __forceinline__ T at(const uint8_t *p) { return __ldg(reinterpret_cast<const T *>(p)); }
+template <class T> __device__ __forceinline__ T at(const uint8_t *p) { return *reinterpret_cast<const T *>(p); }
 
-template <> __device__ __forceinline__ uint32_t at<uint32_t>(const uint8_t *p) {
+// By the plain instruction, whose address may be a distance from a register; that of read-only data takes a register as it is.
 #ifdef __CUDACC__
+template <> __device__ __forceinline__ uint32_t at<uint32_t>(const uint8_t *p) {
     uint32_t r;
     asm("ld.global.ca.u32 %0, [%1];" : "=r"(r) : "l"(p));
     return r;
-#else
-    return *reinterpret_cast<const uint32_t *>(p);
-#endif
 }
+template <> __device__ __forceinline__ uint2 at<uint2>(const uint8_t *p) {
+    uint2 r;
+    asm("ld.global.ca.v2.u32 {%0, %1}, [%2];" : "=r"(r.x), "=r"(r.y) : "l"(p));
+    return r;
+}
+template <> __device__ __forceinline__ uint4 at<uint4>(const uint8_t *p) {
+    uint4 r;
+    asm("ld.global.ca.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "l"(p));
+    return r;
+}
+#endif
 
 // Byte i of a word as a number, less `bias`.
 __device__ __forceinline__ float byte_less(uint32_t word, int i, float bias) {
@@ -109,6 +118,7 @@ struct Start {
 // Blocks' common ground. Types of blocks shadow what differs.
 struct BlockOfCodes {
     static const bool CODES = true;
+    static const int PLACE = -1;     // of types whose codes are taken out of words by `number`: where they then stand
     static const bool LEAST = false; // the value of code BIAS is not 0
     static const int HEAD = 0;       // bytes ahead of the words of a block that begins between words
     static const int ROWS = 4;       // that a lane has at a time
@@ -124,6 +134,17 @@ template <int Values, int Bytes, int Unit, int Groups> struct Shape : BlockOfCod
         return Start(p, B::CODES && B::BYTES % 4 ? uint32_t(reinterpret_cast<uint64_t>(p)) & 3 : 0, B::HEAD);
     }
 };
+
+// Byte i of `low`, and above it byte j of `high`, all of whose bytes are below 128: the bits of a code that lie apart meet
+// where the code is taken out of its word.
+__device__ __forceinline__ uint32_t joined(uint32_t low, int i, uint32_t high, int j) {
+    return permute(low, high, 0xcc40u + i + 16 * j);
+}
+
+// Byte i of `codes`, all of which are below 128, as a number times 2^16 whose sign is byte j of `signs`: 0 or 128.
+__device__ __forceinline__ uint32_t signed_byte(uint32_t codes, int i, uint32_t signs, int j) {
+    return permute(codes, signs, 0x4088u + 256 * i + 4096 * j);
+}
 
 // Nibbles of a block of 32: low ones are values 0 to 15.
 struct Nibbles32 {
@@ -165,24 +186,22 @@ struct Block_q4_1 : Shape<32, 20, 32, 1>, Nibbles32 {
     }
 };
 
-// Five bits: chunk c has byte c of the four words of nibbles, so that the nibbles of `high` are what PRMT selects by.
+// Five bits of a block of 32: chunk c has a word's low or high nibbles. A nibble of `high` selects a byte by PRMT: that which
+// has one bit of it, so that a word has this bit of four nibbles.
 struct FiveBits32 {
-    static __device__ __forceinline__ uint32_t index(uint32_t, int c, int i) { return (c & 3) + 4 * i + 16 * (c >> 2); }
-    static __device__ __forceinline__ constexpr uint32_t mask(int) { return 0xff; }
-    static __device__ __forceinline__ constexpr int shift(int) { return 0; }
-    static __device__ __forceinline__ uint32_t five(uint32_t high, const uint32_t *q, int c) {
-        int j = c & 3;
-        uint32_t first = permute(q[0], q[1], j < 2 ? 0x5140 : 0x7362), second = permute(q[2], q[3], j < 2 ? 0x5140 : 0x7362);
-        uint32_t bytes = permute(first, second, j & 1 ? 0x7632 : 0x5410);
-        uint32_t selector = ((j == 3 ? high >> 1 : high) & 0x77777777u) >> (c < 4 ? 0 : 16);
-        uint32_t below = j == 0 ? 0x10001000u : j == 1 ? 0x10100000u : 0u;
-        uint32_t above = j == 0 ? 0x10001000u : j == 1 ? 0x10100000u : 0x10101010u;
-        return ((c < 4 ? bytes : bytes >> 4) & 0x0f0f0f0fu) | permute(below, above, selector);
+    static __device__ __forceinline__ uint32_t index(uint32_t, int c, int i) { return 4 * c + i; }
+    static __device__ __forceinline__ uint32_t five(uint32_t high, const uint32_t *q, int c, int i) {
+        uint32_t nibbles = (c < 4 ? q[c & 3] << 4 : q[c & 3]) & 0xf0f0f0f0u;
+        uint32_t selector = ((i == 3 ? high >> 1 : high) & 0x77777777u) >> (c < 4 ? 0 : 16);
+        uint32_t below = i == 0 ? 0x01000100u : i == 1 ? 0x01010000u : 0u;
+        uint32_t above = i == 0 ? 0x01000100u : i == 1 ? 0x01010000u : 0x01010101u;
+        return joined(nibbles, i, permute(below, above, selector), c & 3);
     }
 };
 
 struct Block_q5_0 : Shape<32, 22, 32, 1>, FiveBits32 {
     static constexpr float BIAS = 16;
+    static const int PLACE = 4;
     static const int HEAD = 2;
     static const int ROWS = 6;
     struct Raw {
@@ -192,7 +211,7 @@ struct Block_q5_0 : Shape<32, 22, 32, 1>, FiveBits32 {
     template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
         r.d = uint16_t(b.load_headed<5, 2>(r.w));
     }
-    static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return five(r.w[0], r.w + 1, c); }
+    static __device__ __forceinline__ uint32_t number(const Raw &r, int c, int i) { return five(r.w[0], r.w + 1, c, i); }
     static __device__ __forceinline__ void factors(const Raw &r, uint32_t, int, float &scale, float &) {
         scale = f16_to_f32(r.d);
     }
@@ -200,7 +219,8 @@ struct Block_q5_0 : Shape<32, 22, 32, 1>, FiveBits32 {
 
 struct Block_q5_1 : Shape<32, 24, 32, 1>, FiveBits32 {
     static constexpr float BIAS = 0;
-    static const int ROWS = 8;
+    static const int PLACE = 4;
+    static const int ROWS = 6;
     static const bool LEAST = true;
     struct Raw {
         uint32_t w[6];
@@ -208,7 +228,7 @@ struct Block_q5_1 : Shape<32, 24, 32, 1>, FiveBits32 {
     template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
         load8<6>(b.p, r.w);
     }
-    static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return five(r.w[1], r.w + 2, c); }
+    static __device__ __forceinline__ uint32_t number(const Raw &r, int c, int i) { return five(r.w[1], r.w + 2, c, i); }
     static __device__ __forceinline__ void factors(const Raw &r, uint32_t, int, float &scale, float &least) {
         scale = low_f16(r.w[0]), least = high_f16(r.w[0]);
     }
@@ -244,30 +264,31 @@ struct Block_q2_k : Shape<256, 84, 64, 4>, Quarters256 {
     static constexpr float BIAS = 0;
     static const bool LEAST = true;
     struct Raw {
-        uint32_t q[4], scales[2], d;
+        uint32_t q[4], scales, leasts, d; // a byte for each group
     };
     static __device__ __forceinline__ constexpr uint32_t mask(int c) { return 3 << 2 * (c >> 2); }
     static __device__ __forceinline__ constexpr int shift(int c) { return 2 * (c >> 2); }
     template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
         load4<4>(b.p + 16 + 16 * part, r.q);
-        load4<2>(b.p + 8 * (part >> 1), r.scales);
+        uint32_t packed[2];
+        load4<2>(b.p + 8 * (part >> 1), packed);
+        packed[0] = permute(packed[0], packed[1], 0x6420u + 0x1111u * (part & 1));
+        r.scales = packed[0] & 0x0f0f0f0fu, r.leasts = packed[0] >> 4 & 0x0f0f0f0fu;
         r.d = at<uint32_t>(b.p + 80);
     }
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return r.q[c & 3]; }
     static __device__ __forceinline__ void factors(const Raw &r, uint32_t part, int g, float &scale, float &least) {
-        uint32_t packed = r.scales[g >> 1] >> ((part & 1) * 8 + (g & 1) * 16);
-        scale = Scale(low_f16(r.d)).times(packed & 15, 0);
-        least = Scale(-high_f16(r.d)).times(packed >> 4 & 15, 0);
+        scale = Scale(low_f16(r.d)).times(r.scales, g);
+        least = Scale(-high_f16(r.d)).times(r.leasts, g);
     }
 };
 
 struct Block_q3_k : Shape<256, 110, 64, 4>, Quarters256 {
     static constexpr float BIAS = 4;
+    static const int PLACE = 6;
     struct Raw {
         uint32_t q[4], high[4], scales, d;
     };
-    static __device__ __forceinline__ constexpr uint32_t mask(int) { return 0xff; }
-    static __device__ __forceinline__ constexpr int shift(int c) { return c < 12 ? 2 * (c >> 2) : 0; }
     template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
         uint32_t p = part, half = p >> 1, packed[3];
         b.load<4>(16 * (p & 1), r.high);
@@ -283,10 +304,9 @@ struct Block_q3_k : Shape<256, 110, 64, 4>, Quarters256 {
 #pragma unroll
         for (int i = 0; i < 4; ++i) r.high[i] >>= 4 * half;
     }
-    static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) {
+    static __device__ __forceinline__ uint32_t number(const Raw &r, int c, int i) {
         int k = c >> 2, j = c & 3;
-        if (k == 3) return (r.q[j] >> 6 & 0x03030303u) | (r.high[j] >> 1 & 0x04040404u);
-        return (r.q[j] & 0x03030303u << 2 * k) | (r.high[j] << (k + 2) & 0x04040404u << 2 * k);
+        return joined(r.q[j] << (6 - 2 * k) & 0xc0c0c0c0u, i, r.high[j] >> k & 0x01010101u, i);
     }
     static __device__ __forceinline__ void factors(const Raw &r, uint32_t, int g, float &scale, float &) {
         scale = low_f16(r.d) * byte_less(r.scales, g, 32);
@@ -328,23 +348,24 @@ struct Block_q4_k : Shape<256, 144, 64, 2>, Pairs256 {
 
 struct Block_q5_k : Shape<256, 176, 64, 2>, Pairs256 {
     static constexpr float BIAS = 0;
+    static const int PLACE = 4;
     static const bool LEAST = true;
     struct Raw {
         uint32_t d, scales, high[8], q[8];
     };
-    static __device__ __forceinline__ constexpr uint32_t mask(int) { return 0xff; }
-    static __device__ __forceinline__ constexpr int shift(int) { return 0; }
     template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
         uint32_t head[4];
         load16<4>(b.p, head);
         r.d = head[0], r.scales = pair_of_scales(head + 1, part);
         load16<8>(b.p + 16, r.high);
         load16<8>(b.p + 48 + 32 * part, r.q);
+        // the unit's two bits at bits 0 and 1
+#pragma unroll
+        for (int i = 0; i < 8; ++i) r.high[i] >>= 2 * part;
     }
-    static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t part, int c) {
-        uint32_t q = r.q[c & 7], high = __funnelshift_r(r.high[c & 7], r.high[c & 7], 2 * part + 28);
-        if (c < 8) return (q & 0x0f0f0f0fu) | (high & 0x10101010u);
-        return (q >> 4 & 0x0f0f0f0fu) | (high >> 1 & 0x10101010u);
+    static __device__ __forceinline__ uint32_t number(const Raw &r, int c, int i) {
+        uint32_t q = r.q[c & 7], high = r.high[c & 7];
+        return joined((c < 8 ? q << 4 : q) & 0xf0f0f0f0u, i, (c < 8 ? high : high >> 1) & 0x01010101u, i);
     }
     static __device__ __forceinline__ void factors(const Raw &r, uint32_t, int g, float &scale, float &least) {
         scale = Scale(low_f16(r.d)).times(r.scales, g);
@@ -354,11 +375,10 @@ struct Block_q5_k : Shape<256, 176, 64, 2>, Pairs256 {
 
 struct Block_q6_k : Shape<256, 210, 64, 4>, Quarters256 {
     static constexpr float BIAS = 32;
+    static const int PLACE = 4;
     struct Raw {
         uint32_t low[8], high[4], scales, d;
     };
-    static __device__ __forceinline__ constexpr uint32_t mask(int) { return 0xff; }
-    static __device__ __forceinline__ constexpr int shift(int) { return 0; }
     template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
         uint32_t half = part >> 1, late = part & 1, scales[2];
         b.load<4>(64 * half + 16 * late, r.low);
@@ -368,12 +388,10 @@ struct Block_q6_k : Shape<256, 210, 64, 4>, Quarters256 {
         r.scales = permute(scales[0], scales[1], late ? 0x7531u : 0x6420u) ^ 0x80808080u;
         r.d = b.last(208);
     }
-    static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) {
+    static __device__ __forceinline__ uint32_t number(const Raw &r, int c, int i) {
         int k = c >> 2, j = c & 3;
-        uint32_t low = r.low[j + 4 * (k & 1)], high = r.high[j];
-        low = (k < 2 ? low : low >> 4) & 0x0f0f0f0fu;
-        high = k == 0 ? high << 4 : k == 1 ? high << 2 : k == 2 ? high : high >> 2;
-        return low | (high & 0x30303030u);
+        uint32_t low = r.low[j + 4 * (k & 1)];
+        return joined((k < 2 ? low << 4 : low) & 0xf0f0f0f0u, i, r.high[j] >> 2 * k & 0x03030303u, i);
     }
     static __device__ __forceinline__ void factors(const Raw &r, uint32_t, int g, float &scale, float &) {
         scale = low_f16(r.d) * byte_less(r.scales, g, 128);
@@ -392,11 +410,6 @@ __device__ __forceinline__ uint32_t iq4_codes(uint32_t nibbles) {
     uint32_t positive = permute(0x26190d01u, 0x71594535u, nibbles ^ 0x88888888u);
     uint32_t negative = permute(0x4153687fu, 0x0a162331u, nibbles);
     return (positive + 0x80808080u) - negative;
-}
-
-// Four values of MXFP4, doubled and more by 12.
-__device__ __forceinline__ uint32_t fp4_codes(uint32_t nibbles) {
-    return permute(0x0f0e0d0cu, 0x18141210u, nibbles) | permute(0x090a0b0cu, 0x00040608u, nibbles ^ 0x88888888u);
 }
 
 struct Block_iq4_nl : Shape<32, 18, 32, 1>, Looked32 {
@@ -438,23 +451,30 @@ struct Block_iq4_xs : Shape<256, 136, 64, 2>, Looked32 {
     }
 };
 
-struct Block_mxfp4 : Shape<32, 17, 32, 1>, Looked32 {
-    static constexpr float BIAS = 12;
-    static const int HEAD = 1;
+struct Block_mxfp4 : Shape<32, 17, 32, 1> {
+    static constexpr float BIAS = 0;
+    static const int PLACE = 16;
     static const int ROWS = 8;
+    // Bytes of a block in the order 16, 1 to 15, so that words lie as they are loaded; and the exponent.
     struct Raw {
         uint32_t q[4], e;
     };
-    static __device__ __forceinline__ uint32_t index(uint32_t, int c, int i) { return index32(c, i); }
+    static __device__ __forceinline__ uint32_t index(uint32_t, int c, int i) {
+        return (2 * c + (i >> 1) + 15) % 16 + 16 * (i & 1);
+    }
     template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const Start &b, uint32_t part, uint32_t) {
-        r.e = b.load_headed<4, 1>(r.q) & 255;
+        b.load<4>(0, r.q);
+        r.e = r.q[0] & 255;
+        r.q[0] = permute(r.q[0], b.last(16), 0x3214);
     }
-    static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) {
-        return fp4_codes(r.q[c >> 1] >> 16 * (c & 1));
+    // Magnitudes are doubled.
+    static __device__ __forceinline__ uint32_t number(const Raw &r, int c, int i) {
+        uint32_t q = r.q[c >> 1], magnitudes = permute(0x03020100u, 0x0c080604u, (q & 0x77777777u) >> 16 * (c & 1));
+        return signed_byte(magnitudes, i, (i & 1 ? q : q << 4) & 0x80808080u, 2 * (c & 1) + (i >> 1));
     }
-    // 2^(e − 128), since codes are doubled; a denormal for e < 2.
+    // 2^(e − 128), since magnitudes are doubled: a denormal for e < 2, which is the larger of the two there, and only there.
     static __device__ __forceinline__ void factors(const Raw &r, uint32_t, int, float &scale, float &) {
-        scale = __uint_as_float(r.e < 2 ? 0x00200000u << r.e : (r.e - 1) << 23);
+        scale = __int_as_float(max(int32_t(r.e << 23) - 0x00800000, int32_t(r.e << 21) + 0x00200000));
     }
 };
 
@@ -511,16 +531,20 @@ struct Block_bf16 : Halves {
 };
 
 // Whether the codes of a chunk share bytes with others.
-template <class B> __device__ __forceinline__ constexpr bool nibbles(int c) { return B::mask(c) == 0x0f || B::mask(c) == 0xf0; }
+template <class B> __device__ __forceinline__ constexpr bool nibbles(int c) {
+    if constexpr (B::PLACE >= 0) return false;
+    else return B::mask(c) == 0x0f || B::mask(c) == 0xf0;
+}
 
 // How many powers of two the code i of chunk c is too large by for where it stands. A word's fourth byte is moved to the
 // first; of nibbles, that of every second word to the second.
 template <class B> __device__ __forceinline__ constexpr int place(int c, int i) {
-    return B::shift(c) + 8 * (i < 3 ? i : nibbles<B>(c) ? c & 1 : 0);
+    if constexpr (B::PLACE >= 0) return B::PLACE;
+    else return B::shift(c) + 8 * (i < 3 ? i : nibbles<B>(c) ? c & 1 : 0);
 }
 
 // What a chunk's four weights are: as factors, whose places are to be taken from, times 2^−149; and as they are in the file.
-template <class B, bool Codes = B::CODES> struct Chunk {
+template <class B, bool Codes = B::CODES, bool Placed = (B::PLACE >= 0)> struct Chunk {
     typedef typename B::Raw Raw;
     static __device__ __forceinline__ void factors(float (&f)[4], const Raw &r, uint32_t part, int c) {
         uint32_t w = B::codes(r, part, c), mask = B::mask(c);
@@ -540,7 +564,26 @@ template <class B, bool Codes = B::CODES> struct Chunk {
     }
 };
 
-template <class B> struct Chunk<B, false> {
+template <class B> struct Chunk<B, true, true> {
+    typedef typename B::Raw Raw;
+    static __device__ __forceinline__ void factors(float (&f)[4], const Raw &r, uint32_t, int c) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) f[i] = __uint_as_float(B::number(r, c, i));
+    }
+    static __device__ __forceinline__ void values(float (&f)[4], const Raw &r, uint32_t part, int c) {
+        const float LIFT = 85070591730234615865843651857942052864.0f; // 2^126; 2^23 are left
+        float scale, least = 0;
+        B::factors(r, part, c / B::CHUNKS_OF_GROUP, scale, least);
+        factors(f, r, part, c);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            float code = fmaf(f[i] * LIFT, float(1 << 23 >> place<B>(c, i)), -B::BIAS);
+            f[i] = fmaf(scale, code, least);
+        }
+    }
+};
+
+template <class B> struct Chunk<B, false, false> {
     typedef typename B::Raw Raw;
     static __device__ __forceinline__ void factors(float (&f)[4], const Raw &r, uint32_t, int c) {
 #pragma unroll

@@ -1,4 +1,5 @@
-// gemma3n's coefficients of the combinations of its streams.
+// gemma3n's coefficients of the combinations of its streams, from matrices of A_TYPE and F_TYPE.
+// Modules: A_TYPE=f32|f16|bf16 F_TYPE=f32|f16|bf16
 #include "common.cuh"
 
 struct CoefficientArgs {
@@ -11,17 +12,17 @@ struct CoefficientArgs {
 // So many rows A has at most.
 #define MOST_MIXED 32
 
-struct WeightF32 {
+struct Weight_f32 {
     static __device__ __forceinline__ float at(const View &w, uint32_t i, uint32_t row) {
         return row_at<const float>(w, row)[i];
     }
 };
-struct WeightF16 {
+struct Weight_f16 {
     static __device__ __forceinline__ float at(const View &w, uint32_t i, uint32_t row) {
         return f16_to_f32(row_at<const uint16_t>(w, row)[i]);
     }
 };
-struct WeightBf16 {
+struct Weight_bf16 {
     static __device__ __forceinline__ float at(const View &w, uint32_t i, uint32_t row) {
         return bf16_to_f32(row_at<const uint16_t>(w, row)[i]);
     }
@@ -49,13 +50,9 @@ template <class WeightA, class WeightF> __device__ __forceinline__ void coeffici
     }
 }
 
-#define COEFFICIENTS(a_type, f_type, A, F)                                                                             \
-    KERNEL(mix_coefficients_##a_type##_##f_type, CoefficientArgs) { coefficients<A, F>(a); }
+#define PASTE(a_type, f_type) mix_coefficients_##a_type##_##f_type
+#define NAMED(a_type, f_type) PASTE(a_type, f_type)
+#define WEIGHT_NAMED(type) Weight_##type
+#define WEIGHT_OF(type) WEIGHT_NAMED(type)
 
-COEFFICIENTS(f32, f32, WeightF32, WeightF32)
-COEFFICIENTS(f16, f16, WeightF16, WeightF16)
-COEFFICIENTS(bf16, bf16, WeightBf16, WeightBf16)
-COEFFICIENTS(f16, f32, WeightF16, WeightF32)
-COEFFICIENTS(f32, f16, WeightF32, WeightF16)
-COEFFICIENTS(bf16, f32, WeightBf16, WeightF32)
-COEFFICIENTS(f32, bf16, WeightF32, WeightBf16)
+KERNEL(NAMED(A_TYPE, F_TYPE), CoefficientArgs) { coefficients<WEIGHT_OF(A_TYPE), WEIGHT_OF(F_TYPE)>(a); }

@@ -14,6 +14,8 @@ template <class B, int C> struct FewColumns {
     // codes are whole numbers times 2^−149, inputs are brought up by 2^80: sums are too small by 2^69
     static constexpr float RAISED = B::CODES ? 1208925819614629174706176.0f : 1.0f;
     static constexpr float LOWERED = B::CODES ? 590295810358705651712.0f : 1.0f;
+    // the inputs' own sums are asked for
+    static constexpr bool SUMS = B::CODES && (B::LEAST || B::BIAS != 0);
 
     struct Shared {
         float4 x[C][B::CHUNKS][TILE];
@@ -42,7 +44,7 @@ template <class B, int C> struct FewColumns {
             float v[4];
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
-                if (B::CODES) v[i] = x[B::index(part, c, i) - first] * factors[i];
+                if (B::CODES) v[i] = x[int32_t(B::index(part, c, i) - first)] * factors[i];
                 else v[i] = (begin + u) * B::UNIT + first + i < a.k ? x[i] : 0.0f;
             }
             shared.x[column][c][u] = make_float4(v[0], v[1], v[2], v[3]);
@@ -75,10 +77,12 @@ template <class B, int C> struct FewColumns {
     // Columns behind the last are that one again.
     __device__ __forceinline__ void stage(uint32_t begin, uint32_t end) {
         __syncthreads();
+#pragma unroll 1
         for (int column = 0; column < C; ++column)
             stage_column(column, Column(a, min(first_column + column, a.columns - 1)).x(a), begin, end);
         __syncthreads();
-        if (!B::CODES) return;
+        if (!SUMS) return;
+#pragma unroll 1
         for (int column = 0; column < C; ++column) stage_sums(column, end);
         __syncthreads();
     }
@@ -122,7 +126,7 @@ template <class B, int C> struct FewColumns {
                                               const float (&group)[ROWS][C], float (&sums)[ROWS][C]) {
         float total[C];
 #pragma unroll
-        for (int column = 0; column < C; ++column) total[column] = B::CODES ? shared.sums[column][g][u] : 0.0f;
+        for (int column = 0; column < C; ++column) total[column] = SUMS ? shared.sums[column][g][u] : 0.0f;
 #pragma unroll
         for (int r = 0; r < ROWS; ++r) {
             float scale, least = 0;
@@ -131,7 +135,7 @@ template <class B, int C> struct FewColumns {
             for (int column = 0; column < C; ++column) {
                 float &sum = sums[r][column], s = group[r][column];
                 if (!B::CODES) sum = __fadd_rn(sum, s);
-                else if (!B::LEAST) sum = fmaf(scale, __fadd_rn(s, total[column]), sum);
+                else if (!B::LEAST) sum = fmaf(scale, SUMS ? __fadd_rn(s, total[column]) : s, sum);
                 else sum = fmaf(least, total[column], fmaf(scale, s, sum));
             }
         }
@@ -153,6 +157,8 @@ template <class B, int C> struct FewColumns {
             uint32_t row = min(first + (a.gate ? r % (ROWS / 2) : r), m.rows - 1);
             uint64_t weights = m.weights + row * m.row_stride + (absent ? 0 : expert) * m.expert_stride;
             rows[r] = B::template start<B>(reinterpret_cast<const uint8_t *>(weights), lane / PARTS);
+            // a shuffle, since what is only arithmetic would be computed anew in each turn
+            if (B::CODES && B::BYTES % 4) rows[r].selector = __shfl_sync(ALL_LANES, rows[r].selector, threadIdx.x % WARP);
         }
         // elements may be read sixteen bytes at a time where all rows begin so
         uint32_t whole_units = a.k / B::UNIT;
@@ -185,24 +191,29 @@ template <class B, int C> struct FewColumns {
         for (int r = 0; r < ROWS; ++r)
 #pragma unroll
             for (int column = 0; column < C; ++column) sums[r][column] = lanes_join<Sum>(sums[r][column], LANES) * LOWERED;
-        if (lane == 0) write(block.matrix, first, absent ? 0 : expert, sums);
+        write(sums);
     }
 
-    __device__ __forceinline__ void write(uint32_t matrix, uint32_t first, int32_t expert, const float (&sums)[ROWS][C]) {
-        uint32_t rows = a.matrices[matrix].rows;
+    // All lanes of a group have all sums: each finishes one. Where it goes is found anew, which leaves registers to the loop.
+    __device__ __forceinline__ void write(const float (&sums)[ROWS][C]) {
+        static_assert(ROWS * C <= LANES, "a lane has a result at most");
+        uint32_t lane = threadIdx.x % LANES, column = lane / ROWS, row = lane % ROWS, of_group = a.gate ? ROWS / 2 : ROWS;
+        float sum = 0, up = 0;
 #pragma unroll
-        for (int column = 0; column < C; ++column) {
-            if (first_column + column >= a.columns) return;
-            Column to(a, first_column + column);
-            if (!a.gate) {
-#pragma unroll
-                for (int r = 0; r < ROWS; ++r)
-                    if (first + r < rows) finish(a, matrix, first + r, to, expert, sums[r][column], 0);
-            } else {
-#pragma unroll
-                for (int r = 0; r < ROWS / 2; ++r)
-                    if (first + r < rows) finish(a, 0, first + r, to, expert, sums[r][column], sums[r + ROWS / 2][column]);
-            }
-        }
+        for (int n = 0; n < ROWS * C; ++n)
+            if (lane == n) sum = sums[n % ROWS][n / ROWS], up = sums[(n + ROWS / 2) % ROWS][n / ROWS];
+        BlockRows block(a, blockIdx.x, blockDim.x / LANES * of_group);
+        row += block.first + threadIdx.x / LANES * of_group;
+        if (column >= C || first_column + column >= a.columns || lane % ROWS >= of_group) return;
+        if (row >= a.matrices[block.matrix].rows) return;
+        int32_t expert = Column(a, first_column).expert(a);
+        finish(a, block.matrix, row, Column(a, first_column + column), a.ids && uint32_t(expert) >= a.experts ? 0 : expert, sum, up);
     }
 };
+
+// The kernel of `columns` columns at a time: from blockIdx.y · columns on; experts have a column a block.
+#define FEW(columns)                                                                                                   \
+    KERNEL_BOUNDS(NAMED(product_, TYPE, _c##columns), ProductArgs, 256, 4) {                                           \
+        SHARED(shared, FewColumns<BLOCK, columns>::Shared);                                                            \
+        FewColumns<BLOCK, columns>(a, shared, blockIdx.y * columns).run();                                             \
+    }

@@ -126,18 +126,27 @@ template <class B> struct ManyColumns {
         write();
     }
 
+    // Results go through shared memory, half of the columns at a time: a thread finishes them in a loop, and neighbours have
+    // neighbouring rows.
     __device__ __forceinline__ void write() {
-        uint32_t ty = threadIdx.x / 8, tx = threadIdx.x % 8, rows = a.matrices[block.matrix].rows;
+        uint32_t ty = threadIdx.x / 8, tx = threadIdx.x % 8, rows = a.gate ? MANY_ROWS / 2 : MANY_ROWS;
 #pragma unroll
-        for (int j = 0; j < 8; ++j) {
-            uint32_t number = 4 * tx + j % 4 + 32 * (j / 4);
-            if (number >= tile.count) continue;
-            Column to = column(number);
+        for (int half = 0; half < 2; ++half) {
+            __syncthreads();
 #pragma unroll
-            for (int i = 0; i < 8; ++i) {
-                uint32_t row = block.first + 4 * ty + i % 4 + (a.gate ? 0 : 64 * (i / 4));
-                if (row < rows && (!a.gate || i < 4)) finish(a, block.matrix, row, to, tile.expert, sums[i][j], sums[i % 4 + 4][j]);
-            }
+            for (int j = 0; j < 4; ++j)
+#pragma unroll
+                for (int i = 0; i < 8; ++i) shared.w[4 * tx + j][4 * ty + i % 4 + 64 * (i / 4)] = sums[i][4 * half + j];
+            __syncthreads();
+            finish_half(half * (MANY_COLUMNS / 2), rows);
         }
+    }
+
+    __device__ __forceinline__ void finish_half(uint32_t from, uint32_t rows) {
+        uint32_t row = threadIdx.x % rows;
+        if (block.first + row >= a.matrices[block.matrix].rows) return;
+#pragma unroll 1
+        for (uint32_t j = threadIdx.x / rows; j < MANY_COLUMNS / 2 && from + j < tile.count; j += MANY_THREADS / rows)
+            finish(a, block.matrix, block.first + row, column(from + j), tile.expert, shared.w[j][row], shared.w[j][row % 64 + 64]);
     }
 };

@@ -1,12 +1,6 @@
-// Rows of a table of f32 whose elements do not lie side by side: a thread an element of row blockIdx.y + n·gridDim.y.
+// Rows of a table of TYPE.
+// Modules: TYPE=f32|f16|bf16|q4_0|q4_1|q5_0|q5_1|q8_0|q2_k|q3_k|q4_k|q5_k|q6_k|iq4_nl|iq4_xs|mxfp4
+#include "named.cuh"
 #include "rows.cuh"
 
-KERNEL(rows_strided, RowsArgs) {
-    uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= a.y.dims[0]) return;
-    uint32_t rows = a.y.dims[1] * a.y.dims[2] * a.y.dims[3];
-    for (uint32_t row = blockIdx.y; row < rows; row += gridDim.y) {
-        const float *from = row_at<const float>(a.table, row_by_id(a, row));
-        row_of<float>(a.y, a.y.dims, row)[i] = __fmul_rn(a.scale, element(from, a.table, i));
-    }
-}
+KERNEL(NAMED(rows_, TYPE, ), RowsArgs) { decode_rows<BLOCK>(a); }

@@ -3,21 +3,32 @@
 use std::{
     collections::HashMap,
     fmt::{self, Write},
+    io::{self, Read},
     ops::Deref,
     sync::{Arc, PoisonError, RwLock},
 };
 
-use backend_api::Result;
+use backend_api::{BackendError, Result};
+use flate2::read::DeflateDecoder;
 
 use crate::driver::{Driver, Kernel, Module};
 
-/// The name and the PTX of every module.
-pub static MODULES: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/modules.rs"));
+/// The name of every module, and its PTX, deflated.
+pub static MODULES: &[(&str, &[u8])] = &include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 
-/// The PTX of a module; nothing where there is no such module.
-pub fn source(module: &str) -> &'static str {
-    let found = MODULES.iter().find(|(name, _)| *name == module);
-    found.map_or("", |(_, source)| source)
+/// The PTX of a module. Fails where there is no such module.
+pub fn source(module: &str) -> Result<String> {
+    let found = MODULES.binary_search_by_key(&module, |(name, _)| name).ok();
+    let (_, packed) = found
+        .map(|i| MODULES[i])
+        .ok_or_else(|| BackendError::failed(format!("module {module} is no part of this library")))?;
+    unpacked(packed).map_err(|e| BackendError::failed(format!("module {module} of this library is damaged: {e}")))
+}
+
+fn unpacked(packed: &[u8]) -> io::Result<String> {
+    let mut text = String::new();
+    DeflateDecoder::new(packed).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// The kernels of a device.
@@ -56,7 +67,7 @@ impl Kernels {
         let handle = match loaded.modules.get(module) {
             Some(handle) => *handle,
             None => {
-                let handle = self.driver.load(module, source(module))?;
+                let handle = self.driver.load(module, &source(module)?)?;
                 loaded.modules.insert(module.to_owned(), handle);
                 handle
             }
@@ -148,12 +159,19 @@ mod tests {
 
     #[test]
     fn modules_are_ptx_for_the_oldest_card_that_old_drivers_read() {
-        for (name, source) in MODULES {
+        for (name, _) in MODULES {
+            let ptx = source(name).unwrap();
             assert!(
-                source.contains(".version 6.0\n") && source.contains(".target sm_37"),
+                ptx.contains(".version 6.0\n") && ptx.contains(".target sm_37"),
                 "{name}"
             );
-            assert!(!source.contains('\0'), "{name}");
+            assert!(!ptx.contains('\0'), "{name}");
         }
+    }
+
+    #[test]
+    fn a_module_that_is_not_there_is_named() {
+        let error = source("product_one.q9_9").unwrap_err().to_string();
+        assert!(error.contains("module product_one.q9_9 is no part"), "{error}");
     }
 }

@@ -194,6 +194,27 @@ fn many_columns_with_gaps_between_them_see_what_they_should() {
 }
 
 #[test]
+fn tiles_of_few_columns_share_a_long_cache() {
+    let scene = |ty, hd, window, sinks| Scene {
+        ty,
+        hd,
+        columns: vec![range(3000..3020), range(100..103), range(0..2)],
+        page: 64,
+        heads: 3,
+        kv: 1,
+        window,
+        sinks,
+        ..Scene::default()
+    };
+    agrees(&[
+        scene(Type::F16, 64, None, true),
+        scene(Type::F32, 256, None, false),
+        scene(Type::Q8_0, 128, Some(1500), true),
+        scene(Type::F16, 40, Some(700), false),
+    ]);
+}
+
+#[test]
 fn any_whole_ratio_of_heads_is_served() {
     let ratio = |ratio: u32, columns: Vec<Vec<i32>>| Scene {
         heads: ratio * 2,

@@ -319,8 +319,8 @@ impl Driver for Open {
     }
 
     fn load(&self, name: &str, ptx: &str) -> Result<Module> {
-        let missing = || BackendError::failed(format!("module {name} is no part of this library"));
-        let source = CString::new(ptx).ok().filter(|_| !ptx.is_empty()).ok_or_else(missing)?;
+        let damaged = |_| BackendError::failed(format!("module {name} holds a 0"));
+        let source = CString::new(ptx).map_err(damaged)?;
         // SAFETY: the source ends with 0 and outlives the call.
         let module = self
             .enter()

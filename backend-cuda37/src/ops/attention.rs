@@ -28,6 +28,12 @@ const TILE_ROWS: u32 = 64;
 /// Threads that a tile has.
 const TILE_THREADS: u32 = 128;
 
+/// Blocks that are enough for tiles: twice the three for which each of a K80's multiprocessors has shared memory.
+const ENOUGH_BLOCKS: u32 = 78;
+
+/// Positions of the part of a tile at least, about.
+const LEAST_SPLIT: u32 = 256;
+
 /// Columns that are always taken in parts, whose bits depend on nothing else in the step.
 const FEW_COLUMNS: u32 = 8;
 
@@ -52,7 +58,7 @@ struct AttentionArgs {
     window: u32,
     span: u32,
     page_shift: u32,
-    nothing: u32,
+    splits: u32,
 }
 
 /// Inputs by their places.
@@ -124,8 +130,9 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn of(d: u32, heads: u32, columns: u32) -> Scratch {
-        let parts = u64::from(PARTS) * u64::from(heads) * u64::from(columns);
+    /// Of so many parts of columns, each of all heads.
+    fn of(d: u32, heads: u32, parts: u32) -> Scratch {
+        let parts = u64::from(parts) * u64::from(heads);
         Scratch {
             sums: parts * u64::from(d) * 4,
             weights: parts * 8,
@@ -137,7 +144,7 @@ impl Scratch {
 pub fn workspace(graph: &Graph<'_>, node: &Node) -> Result<u64> {
     let (q, table) = (tensor(graph, node, input::Q)?, tensor(graph, node, input::TABLE)?);
     let [d, heads, columns, _] = q.dims;
-    let scratch = Scratch::of(d, heads, columns.min(most_columns(table.dims[1])));
+    let scratch = Scratch::of(d, heads, PARTS.saturating_mul(columns.min(most_columns(table.dims[1]))));
     Ok(scratch.sums + scratch.weights)
 }
 
@@ -148,7 +155,7 @@ pub fn attention(launcher: &mut Launcher<'_>, operands: &Operands<'_>) -> Result
         operands.input(input::K),
         operands.input(input::TABLE),
     );
-    let [d, heads, columns, _] = q.dims;
+    let columns = q.dims[2];
     let mut args = AttentionArgs {
         q: q.view,
         y: operands.output().view,
@@ -167,15 +174,12 @@ pub fn attention(launcher: &mut Launcher<'_>, operands: &Operands<'_>) -> Result
         window: operands.word(word::attention::WINDOW),
         span: operands.word(word::attention::SPAN),
         page_shift: k.dims[1].trailing_zeros(),
-        nothing: 0,
+        splits: 0,
     };
     if columns <= most_columns(table.dims[1]) {
-        let scratch = Scratch::of(d, heads, columns);
-        args.sums = launcher.scratch(0, scratch.sums)?;
-        args.weights = launcher.scratch(scratch.sums, scratch.weights)?;
-        return in_parts(launcher, k.ty, &args);
+        return in_parts(launcher, k.ty, &mut args);
     }
-    in_tiles(launcher, k.ty, &args)
+    in_tiles(launcher, k.ty, &mut args)
 }
 
 /// What stands in the names of a module and its kernels.
@@ -184,34 +188,71 @@ fn names(ty: Type, d: u32) -> Result<(&'static str, u32)> {
     Ok((super::spelled(ty), head))
 }
 
-fn in_parts(launcher: &mut Launcher<'_>, ty: Type, args: &AttentionArgs) -> Result<()> {
+fn in_parts(launcher: &mut Launcher<'_>, ty: Type, args: &mut AttentionArgs) -> Result<()> {
     let [d, heads, columns, _] = args.q.dims;
-    let (ty, head) = names(ty, d)?;
-    let module = name!("attention.{ty}.{head}");
+    let (spelled, head) = names(ty, d)?;
     let (kv_heads, ratio) = (args.k.dims[2], heads / args.k.dims[2]);
     let (parts, together) = (launcher.step.context.div_ceil(LEAST_PART).min(PARTS), together(ratio));
+    place_parts(launcher, args, PARTS)?;
     let grid = [columns, kv_heads * ratio.div_ceil(together), parts];
-    let name = name!("attention_{ty}_part_{head}_{together}");
+    let module = name!("attention_part.{spelled}.{head}.{together}");
+    let name = name!("attention_{spelled}_part_{head}_{together}");
     launcher.launch(&module, &name, grid, [PART_THREADS, 1, 1], args)?;
-    let name = name!("attention_{ty}_join_{head}");
-    launcher.launch(
-        &module,
-        &name,
-        [heads, columns, 1],
-        [d.next_multiple_of(32), 1, 1],
-        args,
-    )
+    join(launcher, args)
 }
 
-fn in_tiles(launcher: &mut Launcher<'_>, ty: Type, args: &AttentionArgs) -> Result<()> {
+/// Finds room for so many parts of each column.
+fn place_parts(launcher: &mut Launcher<'_>, args: &mut AttentionArgs, parts: u32) -> Result<()> {
     let [d, heads, columns, _] = args.q.dims;
-    let (ty, head) = names(ty, d)?;
-    let (kv_heads, ratio) = (args.k.dims[2], heads / args.k.dims[2]);
+    let scratch = Scratch::of(d, heads, columns * parts);
+    args.sums = launcher.scratch(0, scratch.sums)?;
+    args.weights = launcher.scratch(scratch.sums, scratch.weights)?;
+    Ok(())
+}
+
+fn join(launcher: &mut Launcher<'_>, args: &AttentionArgs) -> Result<()> {
+    let [d, heads, columns, _] = args.q.dims;
+    let (grid, block) = ([heads, columns, 1], [d.next_multiple_of(32), 1, 1]);
+    launcher.launch("attention_join", "attention_join", grid, block, args)
+}
+
+fn in_tiles(launcher: &mut Launcher<'_>, ty: Type, args: &mut AttentionArgs) -> Result<()> {
+    let [d, heads, columns, _] = args.q.dims;
+    let (spelled, head) = names(ty, d)?;
+    let (kv_heads, ratio, sequences) = (args.k.dims[2], heads / args.k.dims[2], args.table.dims[1]);
     // each sequence may end within a tile
-    let tiles = columns.div_ceil(TILE_ROWS / ratio.min(TILE_ROWS)) + args.table.dims[1];
-    let grid = [tiles, kv_heads * ratio.div_ceil(TILE_ROWS), 1];
-    let name = name!("attention_{ty}_tile_{head}");
-    launcher.launch(&name!("attention.{ty}.{head}"), &name, grid, [TILE_THREADS, 1, 1], args)
+    let tiles = columns.div_ceil(TILE_ROWS / ratio.min(TILE_ROWS)) + sequences;
+    let across = kv_heads * ratio.div_ceil(TILE_ROWS);
+    let seen = seen(args, launcher.step.context);
+    let splits = splits(tiles.saturating_mul(across), seen, columns, sequences);
+    if splits > 1 {
+        args.splits = splits;
+        place_parts(launcher, args, splits)?;
+    }
+    let (module, name) = (
+        name!("attention_tile.{spelled}.{head}"),
+        name!("attention_{spelled}_tile_{head}"),
+    );
+    launcher.launch(&module, &name, [tiles, across, splits], [TILE_THREADS, 1, 1], args)?;
+    if splits > 1 { join(launcher, args) } else { Ok(()) }
+}
+
+/// Positions that a tile goes through, about.
+fn seen(args: &AttentionArgs, context: u32) -> u32 {
+    match args.window_kind {
+        0 => context,
+        _ => context.min(args.window.saturating_add(args.q.dims[2])),
+    }
+}
+
+/// Parts of the `seen` positions, each for a block: as many as make of `blocks` enough, where the parts are long and scratch
+/// memory has room for those of all columns.
+fn splits(blocks: u32, seen: u32, columns: u32, sequences: u32) -> u32 {
+    let room = PARTS.saturating_mul(most_columns(sequences)) / columns;
+    (ENOUGH_BLOCKS / blocks.max(1))
+        .min(seen / LEAST_SPLIT)
+        .min(room)
+        .clamp(1, PARTS)
 }
 
 #[cfg(test)]
@@ -271,6 +312,16 @@ mod tests {
                 assert!(supports(&draft.graph(), &draft.nodes[0]).is_ok(), "{ty}, heads of {d}");
             }
         }
+    }
+
+    #[test]
+    fn tiles_share_a_long_cache_where_they_are_few() {
+        // 40 columns of 28 heads over 4 of the cache: 5 tiles and one for where the sequence ends, 4 times
+        assert_eq!(splits(24, 8192, 40, 1), 3);
+        assert_eq!(splits(24, 512, 40, 1), 2, "a part has 256 positions");
+        assert_eq!(splits(24, 200, 40, 1), 1);
+        assert_eq!(splits(2, 8192, 40, 1), 6, "there is room for 8 columns of 32 parts");
+        assert_eq!(splits(300, 8192, 2000, 1), 1);
     }
 
     #[test]

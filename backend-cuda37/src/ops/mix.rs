@@ -13,8 +13,6 @@ use crate::{
     name,
 };
 
-const MODULE: &str = "mix";
-
 /// Threads of a block.
 const BLOCK: u32 = 256;
 
@@ -64,22 +62,14 @@ pub fn combine(launcher: &mut Launcher<'_>, operands: &Operands<'_>) -> Result<(
     launcher.launch("router", "router_combine", grid, [BLOCK, 1, 1], &argument)
 }
 
-/// The types of A and F for which there is a kernel.
-const SERVED: [(Type, Type); 7] = [
-    (Type::F32, Type::F32),
-    (Type::F16, Type::F16),
-    (Type::BF16, Type::BF16),
-    (Type::F16, Type::F32),
-    (Type::F32, Type::F16),
-    (Type::BF16, Type::F32),
-    (Type::F32, Type::BF16),
-];
+/// The types that A and F may have.
+const SERVED: [Type; 3] = [Type::F32, Type::F16, Type::BF16];
 
 /// Refuses quantized coefficients, and more of them than a block keeps.
 pub fn supports(graph: &Graph<'_>, node: &Node) -> Result<()> {
     let tensor = |i| node.input(i).and_then(|t| graph.tensor(t));
     let types = tensor(2).and_then(|a| a.kind()).zip(tensor(3).and_then(|f| f.kind()));
-    let Some((a, f)) = types.filter(|types| SERVED.contains(types)) else {
+    let Some((a, f)) = types.filter(|(a, f)| SERVED.contains(a) && SERVED.contains(f)) else {
         return Err(BackendError::unsupported("coefficients of these types are not served"));
     };
     let rows = tensor(2).map_or(0, |a| a.dims[1]);
@@ -103,6 +93,7 @@ pub fn mix_coefficients(launcher: &mut Launcher<'_>, operands: &Operands<'_>) ->
         epsilon: operands.f32(word::mix_coefficients::EPSILON),
         into: operands.f32(word::mix_coefficients::IN),
     };
-    let name = name!("mix_coefficients_{}_{}", super::spelled(a.ty), super::spelled(f.ty));
-    launcher.launch(MODULE, &name, [y.dims[1], 1, 1], [BLOCK, 1, 1], &argument)
+    let (a, f) = (super::spelled(a.ty), super::spelled(f.ty));
+    let (module, name) = (name!("mix.{a}.{f}"), name!("mix_coefficients_{a}_{f}"));
+    launcher.launch(&module, &name, [y.dims[1], 1, 1], [BLOCK, 1, 1], &argument)
 }

@@ -247,8 +247,8 @@ fn blocks(args: &ProductArgs, rows: u32) -> u32 {
 /// Rows that a group of lanes has at a time: `ROWS` of the kernels.
 fn rows_of_group(ty: Type, width: u32) -> u32 {
     match (width, ty) {
-        (1, Type::Q4_0 | Type::Q5_0) => 6,
-        (1, Type::Q4_1 | Type::Q5_1 | Type::IQ4_NL | Type::MXFP4) => 8,
+        (1, Type::Q4_0 | Type::Q5_0 | Type::Q5_1) => 6,
+        (1, Type::Q4_1 | Type::IQ4_NL | Type::MXFP4) => 8,
         (1, _) => 4,
         _ => 2,
     }
@@ -262,14 +262,19 @@ fn few(launcher: &mut Launcher<'_>, ty: Type, args: &ProductArgs, columns: u32) 
     let enough = |threads: &u32| grid(*threads)[0].saturating_mul(across) >= ENOUGH_BLOCKS;
     let threads = FEW_THREADS.into_iter().find(enough).unwrap_or(FEW_THREADS[2]);
     let ty = super::spelled(ty);
-    let (module, name) = (name!("product.{ty}"), name!("product_{ty}_c{width}"));
+    let module = if width == 1 {
+        name!("product_one.{ty}")
+    } else {
+        name!("product_few.{ty}")
+    };
+    let name = name!("product_{ty}_c{width}");
     launcher.launch(&module, &name, grid(threads), [threads, 1, 1], args)
 }
 
 fn many(launcher: &mut Launcher<'_>, ty: Type, args: &ProductArgs, tiles: u32) -> Result<()> {
     let grid = [blocks(args, MANY_ROWS), tiles, 1];
     let ty = super::spelled(ty);
-    let (module, name) = (name!("product.{ty}"), name!("product_{ty}_mat"));
+    let (module, name) = (name!("product_many.{ty}"), name!("product_{ty}_mat"));
     launcher.launch(&module, &name, grid, [MANY_THREADS, 1, 1], args)
 }
 
@@ -329,9 +334,9 @@ pub fn rows(launcher: &mut Launcher<'_>, operands: &Operands<'_>) -> Result<()> 
     let width = units.next_multiple_of(32).min(256);
     let grid = [units.div_ceil(width), y.rows().min(MOST_BLOCKS), 1];
     if !dense {
-        return launcher.launch("rows", "rows_strided", grid, [width, 1, 1], &argument);
+        return launcher.launch("rows_strided", "rows_strided", grid, [width, 1, 1], &argument);
     }
     let ty = super::spelled(table.ty);
-    let (module, name) = (name!("product.{ty}"), name!("rows_{ty}"));
+    let (module, name) = (name!("rows.{ty}"), name!("rows_{ty}"));
     launcher.launch(&module, &name, grid, [width, 1, 1], &argument)
 }
