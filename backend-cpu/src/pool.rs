@@ -1,7 +1,7 @@
 //! The device's own threads.
 //!
-//! A job is a number of parts. Each thread has a share of them, neighbours, which it claims a few at a time, so that what it
-//! reads lies side by side; whoever is done goes on with what others have left. Workers join a job while it is open and
+//! A job is a number of parts. Each thread has a share of them, neighbours, which it claims a few at a time, so that what
+//! it reads lies side by side; whoever is done goes on with what others have left. Workers join a job while it is open and
 //! leave it when no part is left; the caller closes the job and waits for those that joined, so a worker that still
 //! sleeps costs nothing. All of it is one word, [`Shared::state`]: the number of the job (high half), whether it is open,
 //! and how many workers are inside.
@@ -34,8 +34,8 @@ const STACK: usize = 4 << 20;
 /// The most threads of a pool.
 const MOST_THREADS: usize = 4096;
 
-/// A thread claims one part in so many of what is left of a share: claims are few, and the last ones small. Measured; more claims
-/// cost more than they even out.
+/// A thread claims one part in so many of what is left of a share: claims are few, and the last ones small. Measured;
+/// more claims cost more than they even out.
 const CLAIM: usize = 2;
 
 /// What a job does with neighbouring parts.
@@ -128,8 +128,8 @@ impl Pool {
         });
     }
 
-    /// The same in ranges, each number in one of them: long ones first, then ever shorter ones, down to `least` numbers, so
-    /// that all threads end together.
+    /// The same in ranges, each number in one of them: long ones first, then ever shorter ones, down to `least` numbers,
+    /// so that all threads end together.
     pub fn run_ranges(&self, parts: usize, least: usize, work: &(dyn Fn(Range<usize>) + Sync)) {
         let claim = (least.max(1), usize::MAX);
         self.work(&Job { work, parts, claim });
@@ -183,8 +183,8 @@ impl Shared {
 
     /// Starts a job. Only one caller at a time, and only after `close`.
     fn open(&self, job: &Job<'_>) {
-        // SAFETY: lifetimes are lengthened only in the type: `close` returns after the last use of the job, and `work` does
-        // not return, or unwind, before it.
+        // SAFETY: lifetimes are lengthened only in the type: `close` returns after the last use of the job, and `work`
+        // does not return, or unwind, before it.
         let job = unsafe { std::mem::transmute::<Job<'_>, Job<'static>>(*job) };
         // SAFETY: the job is closed and nobody is inside, so nobody else touches it.
         unsafe { *self.job.get() = job };
