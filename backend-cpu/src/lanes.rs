@@ -29,6 +29,8 @@ pub trait Lanes: Copy {
     fn total(x: Self::V) -> f32;
     /// Numbers of f16.
     fn widen(x: &[u16; WIDTH]) -> Self::V;
+    /// Numbers as f16, to nearest even.
+    fn narrow(x: Self::V) -> [u16; WIDTH];
     /// A number of f16 in every lane.
     fn splat_half(x: u16) -> Self::V;
     /// Signed bytes.
@@ -93,6 +95,11 @@ impl Lanes for Plain {
     #[inline(always)]
     fn widen(x: &[u16; WIDTH]) -> Self::V {
         x.map(|x| f16::from_bits(x).to_f32_const())
+    }
+
+    #[inline(always)]
+    fn narrow(x: Self::V) -> [u16; WIDTH] {
+        x.map(|x| f16::from_f32_const(x).to_bits())
     }
 
     #[inline(always)]

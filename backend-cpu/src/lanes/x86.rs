@@ -65,6 +65,18 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn narrow(x: Self::V) -> [u16; WIDTH] {
+        let mut halves = [0; WIDTH];
+        // SAFETY: see above; each half has eight numbers.
+        unsafe {
+            for (to, x) in halves.as_chunks_mut::<8>().0.iter_mut().zip(x) {
+                _mm_storeu_si128(to.as_mut_ptr().cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x));
+            }
+        }
+        halves
+    }
+
+    #[inline(always)]
     fn splat_half(x: u16) -> Self::V {
         // SAFETY: see above.
         unsafe { [_mm256_cvtph_ps(_mm_set1_epi16(x as i16)); 2] }
@@ -209,6 +221,19 @@ impl Lanes for Avx512 {
     fn widen(x: &[u16; WIDTH]) -> Self::V {
         // SAFETY: see above.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn narrow(x: Self::V) -> [u16; WIDTH] {
+        let mut halves = [0; WIDTH];
+        // SAFETY: see above.
+        unsafe {
+            _mm256_storeu_si256(
+                halves.as_mut_ptr().cast(),
+                _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x),
+            );
+        }
+        halves
     }
 
     #[inline(always)]

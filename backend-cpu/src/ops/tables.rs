@@ -5,6 +5,7 @@ use half::{bf16, f16};
 
 use super::split;
 use crate::{
+    lanes::{WIDTH, kernel, padded},
     program::{Context, Operands},
     view::View,
 };
@@ -52,10 +53,24 @@ pub fn cache_store(context: &Context<'_>, operands: &Operands<'_>) {
         for head in 0..heads {
             // SAFETY: the slots of a step differ, so no other thread has this cell.
             let cell = unsafe { pool.bytes_mut([slot % per_page, head, slot / per_page]) };
-            // A validated pool has one of the types that encode, and whole blocks.
-            let _ = encode_row(pool.ty(), x.row([head, t, 0]), cell);
+            match pool.ty() {
+                Type::F16 => narrow(context.kernels, x.row([head, t, 0]), cell),
+                // A validated pool has one of the types that encode, and whole blocks.
+                ty => drop(encode_row(ty, x.row([head, t, 0]), cell)),
+            }
         }
     });
+}
+
+kernel! {
+    /// Encodes numbers as f16.
+    fn narrow(x: &[f32], out: &mut [u8]) {
+        for (x, out) in x.chunks(WIDTH).zip(out.chunks_mut(2 * WIDTH)) {
+            for (half, out) in L::narrow(padded::<L>(x)).iter().zip(out.as_chunks_mut().0) {
+                *out = half.to_le_bytes();
+            }
+        }
+    }
 }
 
 /// The same values, in another type or place.

@@ -13,10 +13,8 @@ use crate::{
 
 /// Values that a thread should have to quantize before another one is asked to help.
 const VALUES_A_THREAD: usize = 1 << 14;
-/// Multiplications that make it worth to give a part of the rows to another thread.
-const PRODUCTS_A_PART: usize = 1 << 17;
-/// Parts for each thread at most, so that all end together.
-const PARTS_A_THREAD: usize = 16;
+/// Multiplications that are worth a claim: as many as take a few microseconds.
+const PRODUCTS_A_CLAIM: usize = 1 << 18;
 
 /// Columns that go through the kernels together.
 struct Columns<const N: usize> {
@@ -49,16 +47,13 @@ impl Job<'_> {
         }
         let tiles: usize = self.leading_parts().map(|part| self.tiles(part, TILE_ROWS)).sum();
         let values: usize = self.parts().map(|p| p.rows() * self.x.dims()[0]).sum();
-        let useful = (values * self.output.rows()).div_ceil(PRODUCTS_A_PART);
-        let parts = useful.min(PARTS_A_THREAD * context.pool.threads()).min(tiles).max(1);
-        context.pool.run(parts, &|part| {
-            let tiles = tiles * part / parts..tiles * (part + 1) / parts;
-            if self.output.rows() <= FEW_COLUMNS {
-                self.run_tiles::<MANY_ROWS, FEW_COLUMNS>(tiles, &context.workspace);
-            } else {
-                self.run_tiles::<TILE_ROWS, TILE_COLUMNS>(tiles, &context.workspace);
-            }
-        });
+        let least = (PRODUCTS_A_CLAIM * tiles).div_ceil((values * self.output.rows()).max(1));
+        context
+            .pool
+            .run_ranges(tiles, least, &|tiles| match self.output.rows() {
+                ..=FEW_COLUMNS => self.run_tiles::<MANY_ROWS, FEW_COLUMNS>(tiles, &context.workspace),
+                _ => self.run_tiles::<TILE_ROWS, TILE_COLUMNS>(tiles, &context.workspace),
+            });
     }
 
     /// Computes these tiles of [`TILE_ROWS`] rows for all columns, up to `R` rows and `N` columns at a time.

@@ -149,9 +149,18 @@ fn check(logits: &[f32]) -> Result<(), SamplingError> {
 
 /// The token of the largest logit, the lowest of several; none if all are −∞.
 fn largest(logits: &[f32]) -> Option<u32> {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let token = logits
-        .iter()
-        .position(|&logit| logit == largest && logit > f32::NEG_INFINITY)?;
-    Some(token as u32)
+    // Maxima of lanes, and chunks without an early exit, are vectorized; one maximum, and a search, are not.
+    const LANES: usize = 16;
+    let (chunks, rest) = logits.as_chunks::<LANES>();
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for (lane, &logit) in lanes.iter_mut().zip(chunk) {
+            *lane = if logit > *lane { logit } else { *lane };
+        }
+    }
+    let largest = lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+    let has = |chunk: &[f32; LANES]| chunk.iter().fold(false, |any, &logit| any | (logit == largest));
+    let first = LANES * chunks.iter().position(has).unwrap_or(chunks.len());
+    let found = logits[first..].iter().position(|&logit| logit == largest)?;
+    (largest > f32::NEG_INFINITY).then_some((first + found) as u32)
 }

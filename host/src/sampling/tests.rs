@@ -101,6 +101,22 @@ fn temperature_zero_takes_the_lowest_of_the_largest() {
 }
 
 #[test]
+fn temperature_zero_finds_the_largest_wherever_it_stands() {
+    let mut sampler = sampler(SamplingOptions {
+        temperature: 0.0,
+        ..Default::default()
+    });
+    for count in [1, 15, 16, 17, 40, 64, 100] {
+        for place in 0..count {
+            let mut logits = vec![f32::NEG_INFINITY; count];
+            logits[place] = -7.5;
+            logits[count - 1] = -7.5;
+            assert_eq!(sampler.sample(&mut logits), Ok(place as u32), "of {count}");
+        }
+    }
+}
+
+#[test]
 fn the_lower_token_wins_a_tie_at_the_edge_of_top_k() {
     let mut sampler = sampler(SamplingOptions { top_k: 3, ..plain() });
     sampler.filter(&[1.0, 2.0, 1.0, 1.0, 2.0]);
