@@ -201,7 +201,8 @@ impl Binding {
     /// Whether two bindings, which lie inside their buffers, have a byte in common.
     pub fn shares_bytes(&self, other: &Binding) -> bool {
         let same = self.buffer == other.buffer && self.bytes > 0 && other.bytes > 0;
-        same && self.offset < other.offset + other.bytes && other.offset < self.offset + self.bytes
+        let end = |binding: &Binding| binding.offset.saturating_add(binding.bytes);
+        same && self.offset < end(other) && other.offset < end(self)
     }
 }
 

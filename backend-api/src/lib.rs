@@ -14,6 +14,8 @@
 //! - [`reference`]: what each operation means,
 //! - [`measure`]: what a device can do at most, an interface that a backend may have,
 //! - [`features`]: instruction sets that a backend lets be chosen, another one,
+//! - for authors: [`products`], what products of a graph share; [`terms`], what a run has to be given; [`tally`], what a device
+//!   counts; [`machine`], what memory the machine has,
 //! - [`decode`] and [`encode`]: what the bytes of each type mean.
 //!
 //! [`conformance`] checks a backend against the reference: anybody's, on any device.
@@ -32,12 +34,15 @@ pub mod encode;
 pub mod error;
 pub mod features;
 pub mod graph;
+pub mod machine;
 pub mod measure;
 pub mod operations;
 pub mod overlap;
 pub mod plugin;
 pub mod products;
 pub mod reference;
+pub mod tally;
+pub mod terms;
 pub mod types;
 pub mod validate;
 

@@ -10,6 +10,7 @@ use backend_api::{
     },
     features::{self, Features},
     graph::{Graph, Node, Step},
+    machine,
     measure::{self, Measure},
     plugin::{Backend, Device, Handles},
 };
@@ -61,8 +62,8 @@ impl Backend for CpuBackend {
             id: 0,
             kind: DeviceKind::Cpu as u32,
             name: processor_name().into(),
-            total: memory::total(),
-            free: memory::free(),
+            total: machine::total(),
+            free: machine::free(),
             flags: flags::IMPORTS,
             capability: 0,
             reserved: [0; 6],
@@ -168,14 +169,14 @@ impl CpuDevice {
 impl Device for CpuDevice {
     fn allocate(&self, bytes: u64) -> Result<BufferId> {
         let memory = Memory::allocate(bytes)?;
-        self.counters.allocated(taken(bytes));
+        self.counters.tally.allocated(taken(bytes));
         Ok(self.add(memory))
     }
 
     fn free(&self, buffer: BufferId) -> Result<()> {
         let memory = self.buffers.remove(buffer.0)?;
         if memory.is_owned() {
-            self.counters.freed(taken(memory.bytes() as u64));
+            self.counters.tally.freed(taken(memory.bytes() as u64));
         }
         Ok(())
     }
@@ -289,12 +290,12 @@ impl Device for CpuDevice {
             counters: &self.counters,
         };
         program.run(context, bindings, |id| self.buffers.get(id.0), workspace)?;
-        self.counters.ran();
+        self.counters.tally.ran();
         Ok(())
     }
 
     fn free_memory(&self) -> Result<u64> {
-        Ok(memory::free())
+        Ok(machine::free())
     }
 
     fn counters(&self) -> Result<Vec<Counter>> {

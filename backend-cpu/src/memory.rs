@@ -1,8 +1,8 @@
-//! The device's buffers, and what the machine has left.
+//! The device's buffers.
 
-use std::{fs, ptr::NonNull};
+use std::ptr::NonNull;
 
-use backend_api::{BackendError, Result};
+use backend_api::{BackendError, Result, machine};
 
 /// Allocations take whole pages.
 pub const GRANULARITY: u64 = 4096;
@@ -31,8 +31,8 @@ impl Memory {
     pub fn allocate(bytes: u64) -> Result<Memory> {
         let failed = |why: &str| BackendError::out_of_memory(format!("cannot allocate {bytes} bytes of memory: {why}"));
         let length = usize::try_from(bytes).map_err(|_| failed("more than an address space"))?;
-        if bytes >= SMALL && bytes > free() {
-            return Err(failed(&format!("{} bytes are free", free())));
+        if bytes >= SMALL && bytes > machine::free() {
+            return Err(failed(&format!("{} bytes are free", machine::free())));
         }
         if length == 0 {
             return Ok(Memory::of(NonNull::<Line>::dangling().cast(), 0, true));
@@ -111,57 +111,6 @@ impl Drop for Memory {
 #[repr(align(64))]
 struct Line;
 
-/// Bytes of memory that this process may have at most: the machine's, or its control group's limit.
-pub fn total() -> u64 {
-    let machine = meminfo("MemTotal:").unwrap_or(0);
-    group_limit().map_or(machine, |limit| limit.min(machine))
-}
-
-/// Bytes that are free for this process now.
-pub fn free() -> u64 {
-    let machine = meminfo("MemAvailable:").unwrap_or(0);
-    let group = group_limit()
-        .zip(group_use())
-        .map(|(limit, used)| limit.saturating_sub(used));
-    group.map_or(machine, |group| group.min(machine))
-}
-
-fn meminfo(key: &str) -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
-}
-
-/// A file of the process's control group, version 2 or 1; inside a container the group is the root of the mount.
-fn group_file(v2: &str, v1: &str) -> Option<String> {
-    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
-    [
-        format!("/sys/fs/cgroup{own}/{v2}"),
-        format!("/sys/fs/cgroup/{v2}"),
-        format!("/sys/fs/cgroup/memory/{v1}"),
-    ]
-    .iter()
-    .find_map(|path| fs::read_to_string(path).ok())
-}
-
-fn group_limit() -> Option<u64> {
-    group_file("memory.max", "memory.limit_in_bytes")?.trim().parse().ok()
-}
-
-/// Bytes that the group uses, without the file pages that it would give back.
-fn group_use() -> Option<u64> {
-    let used: u64 = group_file("memory.current", "memory.usage_in_bytes")?
-        .trim()
-        .parse()
-        .ok()?;
-    let stat = group_file("memory.stat", "memory.stat").unwrap_or_default();
-    let inactive = stat
-        .lines()
-        .find_map(|line| line.strip_prefix("inactive_file ")?.trim().parse().ok());
-    Some(used.saturating_sub(inactive.unwrap_or(0)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,10 +144,5 @@ mod tests {
         let memory = unsafe { Memory::import(&bytes) };
         assert!(memory.range(1, 2).is_ok());
         assert_eq!(memory.range_mut(0, 1).unwrap_err().code(), Code::Invalid);
-    }
-
-    #[test]
-    fn some_memory_is_free() {
-        assert!(free() > 0 && free() <= total());
     }
 }

@@ -11,6 +11,8 @@ use backend_api::{
     contract::{Binding, BufferId, ProgramNeeds},
     graph::{ABSENT, Graph, Node, Step, Tensor},
     operations::Operation,
+    tally::Slot,
+    terms::Terms,
     types::Type,
 };
 
@@ -103,14 +105,8 @@ impl<'a> Operands<'a> {
 struct Planned {
     operation: Operation,
     node: Node,
-    /// The type that the kernel is counted under.
-    ty: Option<Type>,
-}
-
-/// What a run asks of the binding of a buffer.
-struct Bound {
-    bytes: u64,
-    written: bool,
+    /// What the kernel is counted under.
+    slot: Slot,
 }
 
 /// A tensor, its type and the alignment that its uses ask for.
@@ -124,9 +120,7 @@ struct Operand {
 pub struct Program {
     tensors: Vec<Operand>,
     nodes: Vec<Planned>,
-    buffers: Vec<Bound>,
-    needs: ProgramNeeds,
-    largest: Step,
+    terms: Terms,
     /// Room for a run, made once: runs of one program take turns.
     room: Mutex<Room>,
 }
@@ -156,31 +150,22 @@ impl Program {
             .iter()
             .map(|node| plan.add(node))
             .collect::<Result<Vec<_>>>()?;
-        let mut buffers: Vec<Bound> = graph.buffers.iter().map(|b| Bound::only_read(b.bytes)).collect();
-        for node in &nodes {
-            let output = &plan.tensors[node.node.output as usize].tensor;
-            buffers[output.buffer as usize].written = true;
-        }
+        let terms = Terms::new(graph, plan.workspace, ALIGNMENT as u64);
         Ok(Program {
             nodes,
-            needs: ProgramNeeds {
-                workspace: plan.workspace,
-                ..ProgramNeeds::default()
-            },
-            largest: graph.largest_step(),
             room: Mutex::new(Room {
-                memory: Vec::with_capacity(buffers.len() + 1),
-                starts: Vec::with_capacity(buffers.len()),
+                memory: Vec::with_capacity(terms.buffers() + 1),
+                starts: Vec::with_capacity(terms.buffers()),
                 views: Vec::with_capacity(plan.tensors.len()),
             }),
             tensors: plan.tensors,
-            buffers,
+            terms,
         })
     }
 
     /// All that the program needs.
     pub fn needs(&self) -> ProgramNeeds {
-        self.needs
+        self.terms.needs()
     }
 
     /// Runs all nodes in order. `find` gives the memory of a handle.
@@ -191,7 +176,7 @@ impl Program {
         find: impl Fn(BufferId) -> Result<Arc<Memory>>,
         scratch: Binding,
     ) -> Result<()> {
-        self.check_step(context.step)?;
+        self.terms.check(context.step, bindings, scratch)?;
         let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
         // A run that failed may have left some.
         room.clear();
@@ -210,12 +195,11 @@ impl Program {
     ) -> Result<()> {
         self.bind(room, bindings, find)?;
         self.resolve(room, &context.step)?;
-        if self.needs.workspace > 0 {
+        if self.needs().workspace > 0 {
             let memory = find(scratch.buffer)?;
-            context.workspace = workspace(&memory, scratch, self.needs.workspace)?;
+            context.workspace = self.workspace(&memory, scratch)?;
             room.memory.push(memory);
         }
-        self.check_apart(bindings, scratch)?;
         for node in &self.nodes {
             let operands = Operands {
                 node,
@@ -223,53 +207,14 @@ impl Program {
             };
             if operands.output().values() > 0 {
                 if !product::counts(node.operation) {
-                    context.counters.called(node.operation, node.ty);
+                    context.counters.tally.called(node.slot);
                 }
                 let start = Instant::now();
                 ops::run(node.operation, &context, &operands);
                 let bytes = ops::traffic::bytes(node.operation, &operands, &context.step);
-                context.counters.spent(node.operation, node.ty, start.elapsed(), bytes);
+                context.counters.tally.took(node.slot, start.elapsed());
+                context.counters.tally.moved(node.slot, bytes);
             }
-        }
-        Ok(())
-    }
-
-    /// Sees to it that what is written is bound once: views of different buffers count as apart.
-    fn check_apart(&self, bindings: &[Binding], scratch: Binding) -> Result<()> {
-        let scratch = Binding {
-            bytes: self.needs.workspace,
-            ..scratch
-        };
-        for (i, (binding, _)) in bindings
-            .iter()
-            .zip(&self.buffers)
-            .enumerate()
-            .filter(|(_, (_, b))| b.written)
-        {
-            let others = bindings
-                .iter()
-                .enumerate()
-                .filter(|(j, _)| *j != i)
-                .map(|(_, other)| other);
-            if others.chain([&scratch]).any(|other| binding.shares_bytes(other)) {
-                return Err(BackendError::invalid(format!(
-                    "buffer {i} is written, and bound to bytes that another binding has too"
-                )));
-            }
-        }
-        let read = bindings.iter().position(|binding| binding.shares_bytes(&scratch));
-        read.map_or(Ok(()), |i| {
-            let message = format!("buffer {i} is bound to bytes of the workspace");
-            Err(BackendError::invalid(message))
-        })
-    }
-
-    fn check_step(&self, step: Step) -> Result<()> {
-        if step.tokens > self.largest.tokens || step.rows > self.largest.rows {
-            return Err(BackendError::invalid(format!(
-                "a step of {} tokens and {} rows in a program for {} and {}",
-                step.tokens, step.rows, self.largest.tokens, self.largest.rows
-            )));
         }
         Ok(())
     }
@@ -280,19 +225,9 @@ impl Program {
         bindings: &[Binding],
         find: &impl Fn(BufferId) -> Result<Arc<Memory>>,
     ) -> Result<()> {
-        if bindings.len() != self.buffers.len() {
-            let (given, asked) = (bindings.len(), self.buffers.len());
-            return Err(BackendError::invalid(format!("{given} bindings for {asked} buffers")));
-        }
-        for (i, (binding, bound)) in bindings.iter().zip(&self.buffers).enumerate() {
-            if binding.bytes < bound.bytes {
-                let (given, asked) = (binding.bytes, bound.bytes);
-                return Err(BackendError::invalid(format!(
-                    "buffer {i} is bound to {given} of {asked} bytes"
-                )));
-            }
+        for (i, binding) in bindings.iter().enumerate() {
             let memory = find(binding.buffer)?;
-            room.starts.push(if bound.written {
+            room.starts.push(if self.terms.writes(i) {
                 memory.range_mut(binding.offset, binding.bytes)?
             } else {
                 memory.range(binding.offset, binding.bytes)?
@@ -300,6 +235,15 @@ impl Program {
             room.memory.push(memory);
         }
         Ok(())
+    }
+
+    fn workspace(&self, memory: &Memory, scratch: Binding) -> Result<Workspace> {
+        let start = memory.range_mut(scratch.offset, scratch.bytes)?;
+        self.terms.check_workspace(scratch, start.as_ptr() as u64)?;
+        Ok(Workspace {
+            start,
+            bytes: self.needs().workspace as usize,
+        })
     }
 
     fn resolve(&self, room: &mut Room, step: &Step) -> Result<()> {
@@ -337,12 +281,6 @@ impl Room {
     }
 }
 
-impl Bound {
-    fn only_read(bytes: u64) -> Bound {
-        Bound { bytes, written: false }
-    }
-}
-
 /// A program in the making.
 struct Plan<'a> {
     graph: &'a Graph<'a>,
@@ -364,7 +302,10 @@ impl Plan<'_> {
         planned.output = self.place(node.output, true)?;
         Ok(Planned {
             operation,
-            ty: ops::kernel_type(operation, &planned).map(|t| self.tensors[t as usize].ty),
+            slot: Slot::of(
+                operation,
+                ops::kernel_type(operation, &planned).map(|t| self.tensors[t as usize].ty),
+            ),
             node: planned,
         })
     }
@@ -394,17 +335,3 @@ pub const NO_WORKSPACE: Workspace = Workspace {
     start: NonNull::dangling(),
     bytes: 0,
 };
-
-fn workspace(memory: &Memory, binding: Binding, needed: u64) -> Result<Workspace> {
-    let start = memory.range_mut(binding.offset, binding.bytes)?;
-    if binding.bytes < needed || !(start.as_ptr() as usize).is_multiple_of(ALIGNMENT) {
-        return Err(BackendError::invalid(format!(
-            "a workspace of {} bytes at offset {}, where {needed} bytes at a multiple of {ALIGNMENT} are needed",
-            binding.bytes, binding.offset
-        )));
-    }
-    Ok(Workspace {
-        start,
-        bytes: needed as usize,
-    })
-}

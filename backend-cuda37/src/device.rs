@@ -116,7 +116,7 @@ impl CudaDevice {
 impl Device for CudaDevice {
     fn allocate(&self, bytes: u64) -> Result<BufferId> {
         let taken = taken(bytes);
-        let left = self.most.saturating_sub(self.counters.in_use());
+        let left = self.most.saturating_sub(self.counters.tally.in_use());
         if taken > left {
             let message = format!(
                 "cannot allocate {bytes} bytes: {left} of the device's {} are left",
@@ -125,13 +125,13 @@ impl Device for CudaDevice {
             return Err(BackendError::out_of_memory(message));
         }
         let memory = Memory::allocate(self.driver(), bytes)?;
-        self.counters.allocated(taken);
+        self.counters.tally.allocated(taken);
         Ok(BufferId(self.shared.buffers.insert(memory)))
     }
 
     fn free(&self, buffer: BufferId) -> Result<()> {
         let memory = self.shared.buffers.remove(buffer.0)?;
-        self.counters.freed(taken(memory.bytes()));
+        self.counters.tally.freed(taken(memory.bytes()));
         Ok(())
     }
 
@@ -236,12 +236,12 @@ impl Device for CudaDevice {
             timed: self.timed,
         };
         program.run(context, bindings, |id| self.shared.buffers.get(id.0), workspace, step)?;
-        self.counters.ran();
+        self.counters.tally.ran();
         Ok(())
     }
 
     fn free_memory(&self) -> Result<u64> {
-        let left = self.most.saturating_sub(self.counters.in_use());
+        let left = self.most.saturating_sub(self.counters.tally.in_use());
         Ok(self.driver().free_memory()?.min(left))
     }
 

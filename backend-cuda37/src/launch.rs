@@ -6,12 +6,13 @@ use backend_api::{
     BackendError, Result,
     graph::{ABSENT, Node, Step},
     operations::Operation,
+    tally::Slot,
     types::Type,
 };
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::{
-    counters::{Counters, Slot},
+    counters::Counters,
     driver::{Address, Driver, Shape, Stream},
     modules::Kernels,
 };

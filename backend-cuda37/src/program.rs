@@ -9,13 +9,15 @@ use backend_api::{
     BackendError, Result,
     contract::{Binding, BufferId, ProgramNeeds},
     graph::{ABSENT, Graph, Node, Step, Tensor},
+    tally::Slot,
+    terms::Terms,
     types::Type,
 };
 
 use crate::{
     backend::ALIGNMENT,
     capture::{Captures, Sight},
-    counters::{Counters, Slot},
+    counters::Counters,
     driver::{Address, Driver},
     launch::{Launcher, Operand, Operands, Planned, View, Workspace},
     modules::Kernels,
@@ -40,12 +42,6 @@ pub struct Context<'a> {
     pub timed: bool,
 }
 
-/// What a run asks of the binding of a buffer.
-struct Bound {
-    bytes: u64,
-    written: bool,
-}
-
 /// A tensor and its type.
 struct Described {
     tensor: Tensor,
@@ -56,9 +52,7 @@ struct Described {
 pub struct Program {
     tensors: Vec<Described>,
     nodes: Vec<Planned>,
-    buffers: Vec<Bound>,
-    needs: ProgramNeeds,
-    largest: Step,
+    terms: Terms,
     /// Room for a run, made once: runs of one program take turns.
     room: Mutex<Room>,
 }
@@ -83,32 +77,22 @@ impl Program {
         };
         let nodes = graph.nodes.iter().map(|node| plan.add(node));
         let nodes = nodes.collect::<Result<Vec<_>>>()?;
-        let bound = |bytes| Bound { bytes, written: false };
-        let mut buffers: Vec<Bound> = graph.buffers.iter().map(|buffer| bound(buffer.bytes)).collect();
-        for node in &nodes {
-            let output = &plan.tensors[node.node.output as usize].tensor;
-            buffers[output.buffer as usize].written = true;
-        }
+        let terms = Terms::new(graph, plan.workspace, ALIGNMENT);
         Ok(Program {
             nodes,
-            needs: ProgramNeeds {
-                workspace: plan.workspace,
-                ..ProgramNeeds::default()
-            },
-            largest: graph.largest_step(),
             room: Mutex::new(Room {
-                addresses: Vec::with_capacity(buffers.len() + 1),
+                addresses: Vec::with_capacity(terms.buffers() + 1),
                 operands: Vec::with_capacity(plan.tensors.len()),
                 captures: Captures::default(),
             }),
             tensors: plan.tensors,
-            buffers,
+            terms,
         })
     }
 
     /// All that the program needs.
     pub fn needs(&self) -> ProgramNeeds {
-        self.needs
+        self.terms.needs()
     }
 
     /// Starts all nodes in order. `find` gives the memory of a handle.
@@ -120,17 +104,20 @@ impl Program {
         scratch: Binding,
         step: Step,
     ) -> Result<()> {
-        self.check_step(step)?;
+        self.terms.check(step, bindings, scratch)?;
         let told = step;
         let step = Step {
             context: step.context.max(LEAST_CONTEXT).next_power_of_two(),
             ..step
         };
         let room = &mut *self.room.lock().unwrap_or_else(PoisonError::into_inner);
-        self.bind(room, bindings, &find)?;
+        room.addresses.clear();
+        for binding in bindings {
+            let memory = find(binding.buffer)?;
+            room.addresses.push(memory.at(binding.offset, binding.bytes)?);
+        }
         let workspace = self.workspace(scratch, &find)?;
         room.addresses.push(workspace.address);
-        self.check_apart(bindings, scratch)?;
         self.resolve(room, &step)?;
         let mut launcher = Launcher {
             driver: context.driver.as_ref(),
@@ -172,7 +159,9 @@ impl Program {
 
     fn count(&self, tensors: &[Operand], step: &Step, counters: &Counters) {
         for operands in self.there(tensors) {
-            counters.called(operands.planned.slot, ops::traffic::bytes(&operands, step));
+            counters.tally.called(operands.planned.slot);
+            let bytes = ops::traffic::bytes(&operands, step);
+            counters.tally.moved(operands.planned.slot, bytes);
         }
     }
 
@@ -188,79 +177,19 @@ impl Program {
             let start = Instant::now();
             ops::launch(launcher, &operands)?;
             queue.synchronize()?;
-            launcher.counters.spent(operands.planned.slot, start.elapsed());
+            launcher.counters.tally.took(operands.planned.slot, start.elapsed());
             Ok(())
         })
     }
 
-    /// Sees to it that what is written is bound once: views of different buffers count as apart.
-    fn check_apart(&self, bindings: &[Binding], scratch: Binding) -> Result<()> {
-        let scratch = Binding {
-            bytes: self.needs.workspace,
-            ..scratch
-        };
-        for (i, binding) in bindings.iter().enumerate() {
-            if binding.shares_bytes(&scratch) {
-                let message = format!("buffer {i} is bound to bytes of the workspace");
-                return Err(BackendError::invalid(message));
-            }
-            let mut others = bindings.iter().enumerate().filter(|(j, _)| *j != i);
-            if self.buffers[i].written && others.any(|(_, other)| binding.shares_bytes(other)) {
-                return Err(BackendError::invalid(format!(
-                    "buffer {i} is written, and bound to bytes that another binding has too"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    fn check_step(&self, step: Step) -> Result<()> {
-        if step.tokens > self.largest.tokens || step.rows > self.largest.rows {
-            return Err(BackendError::invalid(format!(
-                "a step of {} tokens and {} rows in a program for {} and {}",
-                step.tokens, step.rows, self.largest.tokens, self.largest.rows
-            )));
-        }
-        Ok(())
-    }
-
-    fn bind(
-        &self,
-        room: &mut Room,
-        bindings: &[Binding],
-        find: &impl Fn(BufferId) -> Result<Arc<Memory>>,
-    ) -> Result<()> {
-        room.addresses.clear();
-        if bindings.len() != self.buffers.len() {
-            let (given, asked) = (bindings.len(), self.buffers.len());
-            return Err(BackendError::invalid(format!("{given} bindings for {asked} buffers")));
-        }
-        for (i, (binding, bound)) in bindings.iter().zip(&self.buffers).enumerate() {
-            if binding.bytes < bound.bytes {
-                let (given, asked) = (binding.bytes, bound.bytes);
-                return Err(BackendError::invalid(format!(
-                    "buffer {i} is bound to {given} of {asked} bytes"
-                )));
-            }
-            let memory = find(binding.buffer)?;
-            room.addresses.push(memory.at(binding.offset, binding.bytes)?);
-        }
-        Ok(())
-    }
-
     fn workspace(&self, binding: Binding, find: &impl Fn(BufferId) -> Result<Arc<Memory>>) -> Result<Workspace> {
-        let needed = self.needs.workspace;
-        if needed == 0 {
+        let bytes = self.needs().workspace;
+        if bytes == 0 {
             return Ok(Workspace::default());
         }
         let address = find(binding.buffer)?.at(binding.offset, binding.bytes)?;
-        if binding.bytes < needed || !address.is_multiple_of(ALIGNMENT) {
-            return Err(BackendError::invalid(format!(
-                "a workspace of {} bytes at offset {}, where {needed} bytes at a multiple of {ALIGNMENT} are needed",
-                binding.bytes, binding.offset
-            )));
-        }
-        Ok(Workspace { address, bytes: needed })
+        self.terms.check_workspace(binding, address)?;
+        Ok(Workspace { address, bytes })
     }
 
     fn resolve(&self, room: &mut Room, step: &Step) -> Result<()> {

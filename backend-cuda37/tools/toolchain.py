@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Fetches the tools that compile and examine kernels for compute capability 3.7, none of which may be redistributed.
 
-NVRTC, ptxas and the headers of CUDA 11.8 come from PyPI; cuobjdump, nvdisasm and the PTX compiler of driver 470 from Debian's
-non-free section (on Debian 12, with the mirrors that apt already knows). They land in a folder outside of what is tracked:
---toolchain, or $GRAFT_CUDA_TOOLCHAIN, or target/cuda-toolchain."""
+NVRTC, ptxas and the headers of CUDA 11.8 come from PyPI; cuobjdump, nvdisasm, the PTX compiler of driver 470 and two drivers,
+which tests try on machines without a card, from Debian's non-free section (on Debian 12, with the mirrors that apt already
+knows). They land in a folder outside of what is tracked: --toolchain, or $GRAFT_CUDA_TOOLCHAIN, or target/cuda-toolchain."""
 
 import argparse
 import os
@@ -21,7 +21,12 @@ WHEELS = {
     "nvcc": "nvidia-cuda-nvcc-cu11==11.8.89",
     "runtime": "nvidia-cuda-runtime-cu11==11.8.89",
 }
-PACKAGES = {"toolkit": "nvidia-cuda-toolkit", "jit470": "libnvidia-tesla-470-ptxjitcompiler1"}
+PACKAGES = {
+    "toolkit": "nvidia-cuda-toolkit",
+    "jit470": "libnvidia-tesla-470-ptxjitcompiler1",
+    "driver": "libcuda1",
+    "driver470": "libnvidia-tesla-470-cuda1",
+}
 
 
 class Missing(Exception):
@@ -53,6 +58,12 @@ class Toolchain:
 
     def jit470(self):
         return self._find(self._package("jit470"), "libnvidia-ptxjitcompiler.so.470.*")
+
+    def driver(self):
+        return self._find(self._package("driver"), "libcuda.so.*")
+
+    def driver470(self):
+        return self._find(self._package("driver470"), "libcuda.so.*")
 
     def _wheel(self, name):
         place = self.folder / name
@@ -144,7 +155,7 @@ def add_option(parser):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_option(parser)
-    tools = ["nvrtc", "ptxas", "include", "cuobjdump", "nvdisasm", "jit470"]
+    tools = ["nvrtc", "ptxas", "include", "cuobjdump", "nvdisasm", "jit470", "driver", "driver470"]
     parser.add_argument("tool", nargs="*", choices=[*tools, []], help=f"what to fetch, of {', '.join(tools)} [all]")
     arguments = parser.parse_args()
     chain = Toolchain(arguments.toolchain)

@@ -90,48 +90,51 @@ pub enum Command {
     },
 }
 
+/// Where a model is run.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Devices")]
+pub struct DeviceArgs {
+    /// Backend to run on; the others are tried when it fails
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub backend: String,
+    /// Devices: auto, [BACKEND:]INDEX as `host backends` lists them, or parts of one, [BACKEND:]COUNTxSIZE; with commas
+    #[arg(long, value_name = "LIST")]
+    pub devices: Option<DeviceList>,
+    /// Layers on devices with memory of their own, the last ones; the output projection counts as one [default: all that fit]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub gpu_layers: Option<u32>,
+    /// How layers are divided among the devices, such as 3,1 [default: evenly, by the room that they have]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', allow_negative_numbers = true)]
+    pub split: Vec<u32>,
+    /// Keep the experts of the first N layers in host memory
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub cpu_experts: Option<u32>,
+    /// Memory of each device that is left free, such as 500MiB
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, allow_negative_numbers = true)]
+    pub reserve: Option<u64>,
+    /// Use all devices, also where fewer would do
+    #[arg(long)]
+    pub spread: bool,
+    /// Folder with backends, searched first
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub plugins: Option<PathBuf>,
+    /// Fail rather than run anything on another backend
+    #[arg(long)]
+    pub no_fallback: bool,
+    /// Instruction set of the CPU's kernels, to hold them to less than the best; `host backends` lists what is there
+    #[arg(long, value_name = "SET")]
+    pub cpu_features: Option<String>,
+}
+
 /// How a model is run.
 #[derive(Clone, Debug, Args)]
 pub struct EngineArgs {
-    /// Backend to run on; the others are tried when it fails
-    #[arg(long, value_name = "NAME", default_value = "auto", help_heading = "Devices")]
-    pub backend: String,
-    /// Devices: auto, [BACKEND:]INDEX as `host backends` lists them, or parts of one, [BACKEND:]COUNTxSIZE; with commas
-    #[arg(long, value_name = "LIST", help_heading = "Devices")]
-    pub devices: Option<DeviceList>,
-    /// Layers on devices with memory of their own, the last ones; the output projection counts as one [default: all that fit]
-    #[arg(long, value_name = "N", help_heading = "Devices", allow_negative_numbers = true)]
-    pub gpu_layers: Option<u32>,
-    /// How layers are divided among the devices, such as 3,1 [default: evenly, by the room that they have]
-    #[arg(
-        long,
-        value_name = "LIST",
-        value_delimiter = ',',
-        help_heading = "Devices",
-        allow_negative_numbers = true
-    )]
-    pub split: Vec<u32>,
-    /// Keep the experts of the first N layers in host memory
-    #[arg(long, value_name = "N", help_heading = "Devices", allow_negative_numbers = true)]
-    pub cpu_experts: Option<u32>,
-    /// Memory of each device that is left free, such as 500MiB
-    #[arg(long, value_name = "SIZE", value_parser = size::parse, help_heading = "Devices", allow_negative_numbers = true)]
-    pub reserve: Option<u64>,
-    /// Use all devices, also where fewer would do
-    #[arg(long, help_heading = "Devices")]
-    pub spread: bool,
-    /// Folder with backends, searched first
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Devices")]
-    pub plugins: Option<PathBuf>,
-    /// Fail rather than run anything on another backend
-    #[arg(long, help_heading = "Devices")]
-    pub no_fallback: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub place: DeviceArgs,
     /// Threads on the CPU [default: as many as this process may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Devices", allow_negative_numbers = true)]
     pub threads: Option<u32>,
-    /// Instruction set of the CPU's kernels, to hold them to less than the best; `host backends` lists what is there
-    #[arg(long, value_name = "SET", help_heading = "Devices")]
-    pub cpu_features: Option<String>,
     /// Tokens of context, or max: all that there is room for [default: 4096, or what the model was trained for if that is less]
     #[arg(long, value_name = "N", value_parser = context, help_heading = "Memory", allow_negative_numbers = true)]
     pub ctx_size: Option<ContextWish>,
@@ -182,6 +185,33 @@ fn cache_type(text: &str) -> Result<Type, String> {
     known.ok_or_else(|| "expected f32, f16, q8_0 or q4_0".into())
 }
 
+impl DeviceArgs {
+    /// A request for one sequence of `context` tokens in steps of `batch`.
+    pub fn request(&self, context: Option<ContextWish>, batch: Option<u32>) -> Request {
+        Request {
+            plugins: self.plugins.clone(),
+            backend: (self.backend != "auto").then(|| self.backend.clone()),
+            fallback: !self.no_fallback,
+            features: self.cpu_features.clone(),
+            devices: self.devices.clone().unwrap_or_default(),
+            threads: 0,
+            wishes: Wishes {
+                context,
+                batch,
+                layers: self.gpu_layers,
+                split: self.split.clone(),
+                experts: self.cpu_experts,
+                reserve: self.reserve.unwrap_or(0),
+                spread: self.spread,
+            },
+            sequences: 1,
+            rows: 1,
+            ahead: 0,
+            cache_type: Type::F16,
+        }
+    }
+}
+
 impl EngineArgs {
     /// Opens the model that is to be run.
     pub fn open(&self, model: Option<&str>) -> Result<LoadedModel, ModelError> {
@@ -195,25 +225,11 @@ impl EngineArgs {
     /// The request, for steps with up to `rows` wanted columns.
     pub fn request(&self, rows: u32) -> Request {
         Request {
-            plugins: self.plugins.clone(),
-            backend: (self.backend != "auto").then(|| self.backend.clone()),
-            fallback: !self.no_fallback,
-            features: self.cpu_features.clone(),
-            devices: self.devices.clone().unwrap_or_default(),
             threads: self.threads.unwrap_or(0),
-            wishes: Wishes {
-                context: self.ctx_size,
-                batch: self.batch_size.0,
-                layers: self.gpu_layers,
-                split: self.split.clone(),
-                experts: self.cpu_experts,
-                reserve: self.reserve.unwrap_or(0),
-                spread: self.spread,
-            },
             sequences: self.parallel,
             rows,
-            ahead: 0,
             cache_type: self.kv_type,
+            ..self.place.request(self.ctx_size, self.batch_size.0)
         }
     }
 }
@@ -477,24 +493,9 @@ pub struct BenchArgs {
     /// Type of keys and values in the cache: f32, f16, q8_0 or q4_0
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = cache_type)]
     pub kv_type: Type,
-    /// Backend to run on; the others are tried when it fails
-    #[arg(long, value_name = "NAME", default_value = "auto")]
-    pub backend: String,
-    /// Devices: auto, [BACKEND:]INDEX as `host backends` lists them, or parts of one, [BACKEND:]COUNTxSIZE; with commas
-    #[arg(long, value_name = "LIST")]
-    pub devices: Option<DeviceList>,
-    /// Layers on devices with memory of their own, the last ones; the output projection counts as one [default: all that fit]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub gpu_layers: Option<u32>,
-    /// Folder with backends, searched first
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub plugins: Option<PathBuf>,
-    /// Fail rather than run anything on another backend
-    #[arg(long)]
-    pub no_fallback: bool,
-    /// Instruction set of the CPU's kernels, to hold them to less than the best; `host backends` lists what is there
-    #[arg(long, value_name = "SET")]
-    pub cpu_features: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub place: DeviceArgs,
 }
 
 impl BenchArgs {

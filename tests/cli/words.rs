@@ -261,14 +261,18 @@ fn a_reader_that_goes_away_is_no_failure() {
         assert_eq!(ended.status.code(), Some(0), "{arguments:?}");
         assert_eq!(String::from_utf8_lossy(&ended.stderr), "", "{arguments:?}");
     }
-    let mut help = command(&["run", "--help"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(help.stdout.take());
-    let ended = help.wait_with_output().unwrap();
-    assert!(!String::from_utf8_lossy(&ended.stderr).contains("panicked"));
+    let gone_at_once: [&[&str]; 2] = [&["run", "--help"], &["inspect", MODEL, "--tensors", "--json"]];
+    for arguments in gone_at_once {
+        let mut child = command(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+        let words = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(!words.contains("panicked") && !words.contains("pipe"), "{words}");
+    }
 }
 
 #[test]

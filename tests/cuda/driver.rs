@@ -6,19 +6,24 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tests::{Fixture, command, host, json};
 
-use crate::emulation;
+use crate::{emulation, listed_by};
 
 /// Operations of which each takes another way to its kernels; the others go by the emulated plugin.
 const OPERATIONS: &str = "add,rms_norm,rope,cache_store,attention,rows,product,copy";
 
 /// A folder with the emulated driver under the name that a driver has.
-fn driver() -> Option<TempDir> {
+pub fn driver() -> Option<TempDir> {
     let folder = tempfile::tempdir().unwrap();
-    symlink(emulation()?, folder.path().join("libcuda.so.1")).unwrap();
-    Some(folder)
+    links(&folder).then_some(folder)
 }
 
-fn over(driver: &TempDir, arguments: &[&str]) -> Command {
+/// Puts the emulated driver into a folder; false where there is no g++.
+pub fn links(folder: &TempDir) -> bool {
+    let library = emulation();
+    library.is_some_and(|library| symlink(library, folder.path().join("libcuda.so.1")).is_ok())
+}
+
+pub fn over(driver: &TempDir, arguments: &[&str]) -> Command {
     let mut command = command(arguments);
     command.env("LD_LIBRARY_PATH", driver.path());
     // devices are not those that a list of seen plugins knows
@@ -54,11 +59,7 @@ fn a_card_is_chosen_before_the_cpu_and_generates_what_the_cpu_does() {
 #[test]
 fn its_devices_are_listed_with_what_they_are() {
     let Some(driver) = driver() else { return };
-    let folder = host();
-    let folder = folder.parent().and_then(|path| path.to_str()).unwrap();
-    let list = json(&mut over(&driver, &["backends", "--json", "--plugins", folder]));
-    let ours = |backend: &&Value| backend["name"] == "cuda37";
-    let entry = list.as_array().unwrap().iter().find(ours).unwrap();
+    let entry = listed_by(|arguments| over(&driver, arguments));
     assert_eq!(entry["score"], 137.0);
     let devices = entry["devices"].as_array().unwrap();
     assert_eq!(devices.len(), 2);

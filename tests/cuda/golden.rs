@@ -22,7 +22,7 @@ const GOLDEN: [(&str, f64, f64); 5] = [
 const POSITIONS: usize = 48;
 
 /// A command that runs on this backend and on nothing else.
-fn on(served: &Served, arguments: &[&str]) -> Command {
+pub fn on(served: &Served, arguments: &[&str]) -> Command {
     let mut command = command(arguments);
     command.args(["--backend", served.name, "--no-fallback", "--plugins"]);
     command.arg(served.plugins.path());

@@ -7,9 +7,11 @@ mod conformance;
 mod device;
 mod driver;
 mod emulation;
+mod failures;
 mod golden;
 mod long;
 mod plans;
+mod shapes;
 mod single;
 
 use std::{
@@ -72,20 +74,16 @@ fn served() -> Vec<Served> {
     emulated.into_iter().chain(card).map(served).collect()
 }
 
-/// The plugin's entry in the list of backends.
-fn listed() -> Value {
+/// The plugin's entry in the list of backends that a machine's command prints.
+fn listed_by(command: impl Fn(&[&str]) -> Command) -> Value {
     let folder = host();
     let folder = folder.parent().and_then(|path| path.to_str()).unwrap();
     let list = json(&mut command(&["backends", "--json", "--plugins", folder]));
     let ours = |backend: &&Value| backend["name"] == "cuda37";
-    list.as_array()
-        .unwrap()
-        .iter()
-        .find(ours)
-        .expect("cuda37 is listed")
-        .clone()
+    let entry = list.as_array().unwrap().iter().find(ours);
+    entry.expect("cuda37 is listed").clone()
 }
 
 fn has_card() -> bool {
-    listed()["score"].as_f64().unwrap() > 0.0
+    listed_by(command)["score"].as_f64().unwrap() > 0.0
 }

@@ -2,9 +2,10 @@
 
 use backend_api::{contract::OpenOptions, graph::Graph, types::Type};
 use host::{execution::engine::Settings, log};
-use tests::{Fixture, Serving, host, settings, targets};
+use serde_json::Value;
+use tests::{Fixture, Serving, host, json, settings, targets};
 
-use crate::{Served, emulation, served};
+use crate::{Served, emulation, golden::on, served};
 
 const MODELS: [&str; 4] = ["qwen2-f32", "gemma3-q8_0", "gemma3n-q8_0", "gptoss-q8_0"];
 
@@ -42,6 +43,62 @@ fn allocates_what_it_plans(served: &Served, model: &'static str) {
         assert_eq!(of("allocated_bytes"), planned, "{model}: {settings:?}");
         assert_eq!(of("allocated_peak"), planned, "{model}: {settings:?}");
     }
+}
+
+/// Devices, the type of the cache, and the rest of what is asked for.
+const WISHES: [(&str, &str, &str); 6] = [
+    ("1x512", "f16", "--batch-size 8 --ctx-size 64"),
+    ("1x600", "q8_0", "--batch-size 64 --ctx-size 512 --parallel 3"),
+    ("2x512", "f32", "--batch-size 1 --ctx-size 100 --spread"),
+    ("2x512", "q4_0", "--batch-size 33 --ctx-size 2048 --spread"),
+    ("3x64", "f16", "--batch-size 256 --ctx-size 300 --spread --parallel 2"),
+    ("4x64", "q8_0", "--batch-size 16 --ctx-size 64 --spread --draft ngram"),
+];
+
+/// What runs warn of fails the test: the host compares its plan with each device's counter `allocated_bytes`.
+#[test]
+fn runs_on_one_device_and_on_several_allocate_what_host_plan_said() {
+    for served in served() {
+        for (i, model) in MODELS.iter().enumerate() {
+            // each model meets half of them, and all of them are met twice
+            for wishes in WISHES.iter().skip(i % 2).step_by(2) {
+                allocates_what_host_plan_said(&served, model, *wishes);
+            }
+        }
+    }
+}
+
+fn allocates_what_host_plan_said(served: &Served, model: &'static str, (parts, ty, rest): (&str, &str, &str)) {
+    let path = Fixture::named(model).path();
+    let asked = |words: &str| {
+        let mut command = on(served, &words.split(' ').collect::<Vec<_>>());
+        command
+            .arg(&path)
+            .args(["--json", "--kv-type", ty])
+            .args(rest.split(' '));
+        command.env("GRAFT_CUDA37_DEVICES", parts);
+        command
+    };
+    let (plan, wish) = (json(&mut asked("plan")), format!("{model}: {parts} {ty} {rest}"));
+    let mut run = asked("run --raw --ignore-eos --temperature 0 --predict 3");
+    let run = json(run.arg("ROMEO: But soft, what light"));
+    assert_eq!(run["backend"], served.name, "{wish}");
+    let memory = run["memory"].as_array().unwrap();
+    let planned = plan["devices"].as_array().unwrap();
+    assert_eq!(memory.len().to_string(), parts[..1], "{wish}: {memory:?}");
+    assert_eq!(memory.len(), planned.len(), "{wish}: {planned:?}");
+    for (of_run, of_plan) in memory.iter().zip(planned) {
+        for purpose in ["weights", "cache", "compute", "workspace", "planned"] {
+            assert_eq!(of_run[purpose], of_plan[purpose], "{wish}: {purpose}");
+        }
+        assert_eq!(of_run["allocated"], of_run["planned"], "{wish}");
+        assert!(of_run["planned"].as_u64() > Some(0), "{wish}");
+    }
+    println!(
+        "{wish} on {}: {:?}",
+        served.name,
+        memory.iter().map(|of| &of["allocated"]).collect::<Vec<&Value>>()
+    );
 }
 
 /// The workspace that a backend's planning queries give for a graph, and for each of its tensors what a weight takes.

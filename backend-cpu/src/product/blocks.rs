@@ -11,7 +11,7 @@ pub(super) use {
     small::{IQ4_NL, MXFP4, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0},
 };
 
-use super::lanes::{Four, Lanes, Rows};
+use super::lanes::{Four, Lanes, Rows, SuperLanes};
 
 /// What codes are.
 pub(super) trait Coding {
@@ -52,21 +52,6 @@ pub(super) trait Coding {
     unsafe fn dots<L: Lanes>(sums: L::Ints, codes: L::Bytes, x: L::Bytes) -> L::Ints {
         // SAFETY: the caller's promise.
         unsafe { L::add_dots(sums, codes, x, Self::OFFSET.is_none() && !L::WHOLE_BYTES) }
-    }
-
-    /// Sums of two products of codes, as they are, and activations.
-    ///
-    /// # Safety
-    /// As [`Lanes`].
-    #[inline(always)]
-    unsafe fn pairs<L: Lanes>(codes: L::Bytes, x: L::Bytes) -> L::Shorts {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match Self::OFFSET {
-                None => L::pairs_signed(codes, x),
-                Some(_) => L::pairs_unsigned(codes, x),
-            }
-        }
     }
 
     /// A code's value, but for the minimum.
@@ -198,14 +183,6 @@ pub(super) struct Integers<const N: usize> {
     dmin: f32,
 }
 
-/// What the kernels ask of [`Integers`].
-pub(super) trait Whole: Copy {
-    /// The scales, and beyond them zeros.
-    fn scales(&self) -> [i8; 16];
-    /// The minima, and beyond them zeros.
-    fn minima(&self) -> [i8; 16];
-}
-
 impl<const N: usize> Integers<N> {
     #[inline(always)]
     fn head(self) -> Head<N> {
@@ -213,18 +190,6 @@ impl<const N: usize> Integers<N> {
             scale: times(self.scale, self.d),
             min: times(self.min, self.dmin),
         }
-    }
-}
-
-impl<const N: usize> Whole for Integers<N> {
-    #[inline(always)]
-    fn scales(&self) -> [i8; 16] {
-        padded(self.scale)
-    }
-
-    #[inline(always)]
-    fn minima(&self) -> [i8; 16] {
-        padded(self.min)
     }
 }
 
@@ -238,45 +203,25 @@ fn times<const N: usize>(codes: [i8; N], d: f32) -> [f32; N] {
     floats
 }
 
-#[inline(always)]
-fn padded<const N: usize>(codes: [i8; N]) -> [i8; 16] {
-    let mut padded = [0; 16];
-    padded[..N].copy_from_slice(&codes);
-    padded
-}
-
 /// A block type of 256 values with whole scales.
 pub(super) trait Supers: Blocks {
-    /// The block's scales.
-    type Whole: Whole;
-
-    /// The scales of a block.
-    ///
-    /// # Safety
-    /// As [`Blocks`].
-    unsafe fn integers<L: Lanes>(block: *const u8) -> Self::Whole;
-
     /// What the scales of a block of each row are times, and what the minima are.
     ///
     /// # Safety
     /// As [`Blocks`].
-    unsafe fn factors<L: Lanes>(blocks: Rows) -> [L::Floats; 2];
+    unsafe fn factors<L: SuperLanes>(blocks: Rows) -> [L::Floats; 2];
 
-    /// The scales of a block of each row, and the minima, beyond which are zeros.
+    /// The scales of a block of each row, and the minima: 16 of each, or 8 scales and, after as many entries, 8 minima.
     ///
     /// # Safety
     /// As [`Blocks`].
-    #[inline(always)]
-    unsafe fn scales_and_minima<L: Lanes>(blocks: Rows) -> [L::Shorts; 2] {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let [a, b] = [Self::integers::<L>(blocks[0]), Self::integers::<L>(blocks[1])];
-            [
-                L::widened([a.scales(), b.scales()]),
-                L::widened([a.minima(), b.minima()]),
-            ]
-        }
-    }
+    unsafe fn scales_and_minima<L: SuperLanes>(blocks: Rows) -> [L::Shorts; 2];
+
+    /// The codes of a block in four parts; part i has those of values 32·i to 32·i + 31, and of the 32 values 128 after them.
+    ///
+    /// # Safety
+    /// As [`Blocks`].
+    unsafe fn parts<L: SuperLanes>(block: *const u8) -> [L::Bytes; 4];
 }
 
 /// A block type of 32 values, four blocks at a time.

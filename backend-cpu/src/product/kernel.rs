@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     lanes::{Lanes, Rows},
-    octets, supers,
+    octets, quads, supers,
 };
 
 /// Rows of a tile.
@@ -86,6 +86,8 @@ pub(super) enum Takes {
     Octets = 0,
     /// Quantized by [`super::supers`].
     Supers = 1,
+    /// Quantized by [`super::quads`].
+    Quads = 2,
     /// As f32.
     Plain,
 }
@@ -95,9 +97,10 @@ type ColumnBytes = fn(usize) -> usize;
 
 impl Takes {
     /// Those that are quantized, each with the bytes of a column of so many values.
-    pub const QUANTIZED: [(Takes, ColumnBytes); 2] = [
+    pub const QUANTIZED: [(Takes, ColumnBytes); 3] = [
         (Takes::Octets, octets::column_bytes),
         (Takes::Supers, supers::column_bytes),
+        (Takes::Quads, quads::column_bytes),
     ];
 }
 

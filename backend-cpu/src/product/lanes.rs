@@ -8,10 +8,11 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod scalar;
+mod supers;
 
-pub(super) use scalar::Scalar;
 #[cfg(target_arch = "x86_64")]
 pub(super) use {avx2::Avx2, avx512::Avx512};
+pub(super) use {scalar::Scalar, supers::SuperLanes};
 
 /// Where two rows' bytes lie.
 pub(super) type Rows = [*const u8; 2];
@@ -87,10 +88,6 @@ pub(super) trait Lanes {
     unsafe fn fnma(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
     /// The sum of the first row's 8 and of the second row's.
     unsafe fn row_sums(v: Self::Floats) -> [f32; 2];
-    /// Eight times the f16 of the first row, eight times that of the second.
-    unsafe fn factors(rows: Rows) -> Self::Floats;
-    /// The same of two neighbouring f16.
-    unsafe fn factor_pairs(rows: Rows) -> [Self::Floats; 2];
 
     /// 32 bytes of each row.
     unsafe fn load32(rows: Rows) -> Self::Bytes;
@@ -114,17 +111,10 @@ pub(super) trait Lanes {
     unsafe fn store_bytes(to: *mut u8, v: Self::Bytes);
     /// Sixteen whole zeros.
     unsafe fn no_ints() -> Self::Ints;
+    /// Two rows of 16 zeros.
+    unsafe fn no_shorts() -> Self::Shorts;
     /// 16 shorts of each row.
     unsafe fn shorts(rows: [*const i16; 2]) -> Self::Shorts;
-    /// 16 bytes of each row.
-    unsafe fn widened(rows: [[i8; 16]; 2]) -> Self::Shorts;
-    /// Two times 8 numbers of 6 bits that each row has in its 12 bytes from `rows` + 4 on, as Q4_K packs scales and minima: the
-    /// first eight, then the others, each with eight more entries that mean nothing and eight zeros.
-    unsafe fn six_bits(rows: Rows) -> [Self::Shorts; 2];
-    /// a times `b`.
-    unsafe fn times(a: Self::Shorts, b: i16) -> Self::Shorts;
-    /// Entry `group` < 8 of each row, sixteen times; with `halves`, entries 2·group and the one after it, eight times each.
-    unsafe fn spread(rows: Self::Shorts, group: usize, halves: bool) -> Self::Shorts;
     /// Sums of two products of the same 16 codes, for w from 0 to 127 and x from −127 to 127.
     unsafe fn pairs_unsigned(w: Self::Bytes, x: Self::Bytes) -> Self::Shorts;
     /// The same, for w from −128.
@@ -170,8 +160,6 @@ pub(super) trait PanelLanes: Lanes {
 
     /// `a` in every lane, shifted right by `count`.
     unsafe fn shifted(a: i32, count: u32) -> Self::Ints;
-    /// Two rows of 16 zeros.
-    unsafe fn no_shorts() -> Self::Shorts;
     /// a + b.
     unsafe fn add_shorts(a: Self::Shorts, b: Self::Shorts) -> Self::Shorts;
     /// sums + pairs, two neighbours to a sum.

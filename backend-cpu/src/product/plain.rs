@@ -54,7 +54,8 @@ plain!(
     load_bf16
 );
 
-/// A [`super::kernel::Product`] over f32 columns; up to `N` columns share what is loaded.
+/// A [`super::kernel::Product`] over f32 columns; up to four columns share what is loaded, where the set
+/// has registers for as many: where `N` is more than 2.
 ///
 /// # Safety
 /// As there.
@@ -70,7 +71,8 @@ pub(super) unsafe fn product<L: Lanes, W: Plain, const N: usize>(
     unsafe {
         match columns.len() {
             1 => groups::<L, W, 1>(weights, columns, tile, stride),
-            _ => groups::<L, W, N>(weights, columns, tile, stride),
+            count if count > 2 && N > 2 => groups::<L, W, 4>(weights, columns, tile, stride),
+            _ => groups::<L, W, 2>(weights, columns, tile, stride),
         }
     }
 }

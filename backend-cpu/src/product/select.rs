@@ -2,7 +2,7 @@
 
 use backend_api::types::Type;
 
-use super::{blocks::*, exact, kernel::*, lanes, octets, plain, supers};
+use super::{blocks::*, exact, kernel::*, lanes, octets, plain, quads, supers};
 use crate::kernel_set::{KernelSet, Kernels};
 
 /// How a product is computed.
@@ -41,7 +41,7 @@ macro_rules! for_small_blocks {
     };
 }
 
-/// The same for types of 256 values.
+/// The same for types of 256 values with whole scales.
 macro_rules! for_supers {
     ($ty:expr, $make:ident) => {
         match $ty {
@@ -50,7 +50,6 @@ macro_rules! for_supers {
             Type::Q4_K => Some($make::<Q4_K>()),
             Type::Q5_K => Some($make::<Q5_K>()),
             Type::Q6_K => Some($make::<Q6_K>()),
-            Type::IQ4_XS => Some($make::<IQ4_XS>()),
             _ => None,
         }
     };
@@ -61,6 +60,7 @@ macro_rules! for_blocks {
     ($ty:expr, $make:ident) => {
         crate::product::select::for_small_blocks!($ty, $make)
             .or_else(|| crate::product::select::for_supers!($ty, $make))
+            .or_else(|| ($ty == Type::IQ4_XS).then(|| $make::<IQ4_XS>()))
     };
 }
 pub(super) use {for_blocks, for_small_blocks, for_supers};
@@ -87,13 +87,25 @@ macro_rules! integer_kernels {
             $(#[$feature])?
             unsafe fn supers<W: Supers>(weights: &Weights, columns: &[*const u8], tile: &mut [f32], stride: usize) {
                 // SAFETY: the caller's promise, and the features are enabled.
-                unsafe { supers::product::<$lanes, W, $columns>(weights, columns, tile, stride) }
+                unsafe { supers::product::<$lanes, W>(weights, columns, tile, stride) }
             }
 
             $(#[$feature])?
             pub(super) unsafe fn quantize_supers(x: &[f32], to: *mut u8) {
                 // SAFETY: the caller's promise.
                 unsafe { supers::quantize(x, to) }
+            }
+
+            $(#[$feature])?
+            unsafe fn quads(weights: &Weights, columns: &[*const u8], tile: &mut [f32], stride: usize) {
+                // SAFETY: the caller's promise, and the features are enabled.
+                unsafe { quads::product::<$lanes>(weights, columns, tile, stride) }
+            }
+
+            $(#[$feature])?
+            pub(super) unsafe fn quantize_quads(x: &[f32], to: *mut u8) {
+                // SAFETY: the caller's promise.
+                unsafe { quads::quantize(x, to) }
             }
 
             fn of_octets<W: Small>() -> Product {
@@ -105,6 +117,9 @@ macro_rules! integer_kernels {
             }
 
             pub(super) fn kernel(ty: Type) -> Option<Product> {
+                if ty == Type::IQ4_XS {
+                    return Some(quads);
+                }
                 for_small_blocks!(ty, of_octets).or_else(|| for_supers!(ty, of_supers))
             }
         }
@@ -208,7 +223,11 @@ type Quantize = unsafe fn(&[f32], *mut u8);
 /// What quantizes columns, by [`Takes`].
 macro_rules! quantizers {
     ($module:ident) => {
-        [$module::quantize_octets, $module::quantize_supers]
+        [
+            $module::quantize_octets,
+            $module::quantize_supers,
+            $module::quantize_quads,
+        ]
     };
 }
 
@@ -255,6 +274,7 @@ impl Selected {
 pub(super) fn takes(ty: Type, way: Way) -> Takes {
     match way {
         Way::Exact => Takes::Plain,
+        Way::Integer if ty == Type::IQ4_XS => Takes::Quads,
         Way::Integer if ty.block_values() == 256 => Takes::Supers,
         Way::Integer => Takes::Octets,
     }

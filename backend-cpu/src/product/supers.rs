@@ -7,20 +7,21 @@ use super::{
     blocks::{Coding, Groups, Supers},
     columns,
     kernel::{TILE_COLUMNS, Weights, place},
-    lanes::{Lanes, Rows, at},
+    lanes::{Rows, SuperLanes, at},
 };
 
 /// 256 values of a column.
 #[repr(C, align(64))]
 pub(super) struct Super {
-    codes: [i8; 256],
-    /// The sum of each 32 codes.
-    sums: [i16; 8],
-    /// What codes are times.
-    scale: f32,
-    reserved: [i16; 6],
+    /// The codes by [`Supers::parts`].
+    codes: [[[i8; 32]; 2]; 4],
     /// The sum of each 16 codes.
     half_sums: [i16; 16],
+    /// Zeros, and the sum of each 32 codes.
+    sums: [[i16; 8]; 2],
+    /// What codes are times.
+    scale: f32,
+    reserved: [i16; 30],
 }
 
 /// Values that a scale serves.
@@ -47,26 +48,30 @@ impl Super {
     #[inline(always)]
     fn of(x: &[f32; VALUES]) -> Super {
         let (codes, scale) = columns::codes(x);
+        let mut parts = [[[0; 32]; 2]; 4];
+        for (i, codes) in codes.as_chunks::<32>().0.iter().enumerate() {
+            parts[i % 4][i / 4] = *codes;
+        }
         let mut half_sums = [0; 16];
         for (sum, codes) in half_sums.iter_mut().zip(codes.as_chunks::<16>().0) {
             *sum = codes.iter().map(|&code| i16::from(code)).sum();
         }
         Super {
-            codes,
-            sums: std::array::from_fn(|i| half_sums[2 * i] + half_sums[2 * i + 1]),
-            scale,
-            reserved: [0; 6],
+            codes: parts,
             half_sums,
+            sums: [[0; 8], std::array::from_fn(|i| half_sums[2 * i] + half_sums[2 * i + 1])],
+            scale,
+            reserved: [0; 30],
         }
     }
 }
 
-/// A [`super::kernel::Product`] over columns of [`Super`]s; up to `N` columns share what is unpacked.
+/// A [`super::kernel::Product`] over columns of [`Super`]s; up to four columns share what is unpacked.
 ///
 /// # Safety
 /// As there.
 #[inline(always)]
-pub(super) unsafe fn product<L: Lanes, W: Supers, const N: usize>(
+pub(super) unsafe fn product<L: SuperLanes, W: Supers>(
     weights: &Weights,
     columns: &[*const u8],
     tile: &mut [f32],
@@ -77,13 +82,13 @@ pub(super) unsafe fn product<L: Lanes, W: Supers, const N: usize>(
         match columns.len() {
             1 => groups::<L, W, 1>(weights, columns, tile, stride),
             2 => groups::<L, W, 2>(weights, columns, tile, stride),
-            _ => groups::<L, W, N>(weights, columns, tile, stride),
+            _ => groups::<L, W, 4>(weights, columns, tile, stride),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn groups<L: Lanes, W: Supers, const N: usize>(
+unsafe fn groups<L: SuperLanes, W: Supers, const N: usize>(
     weights: &Weights,
     columns: &[*const u8],
     tile: &mut [f32],
@@ -115,7 +120,7 @@ unsafe fn groups<L: Lanes, W: Supers, const N: usize>(
 
 /// Adds the products of a block of each row with a block of each column.
 #[inline(always)]
-unsafe fn add<L: Lanes, W: Supers, const N: usize>(
+unsafe fn add<L: SuperLanes, W: Supers, const N: usize>(
     blocks: Rows,
     columns: &[*const Super; N],
     sums: &mut [L::Floats; N],
@@ -124,27 +129,26 @@ unsafe fn add<L: Lanes, W: Supers, const N: usize>(
     unsafe {
         // no closure: one would not have the features of the set, and so not be inlined
         let [scales, minima] = W::scales_and_minima::<L>(blocks);
-        let mut products = [L::no_ints(); N];
-        // written out, so that shifts are constants and neighbours share what is loaded
-        macro_rules! each {
-            ($($sub:literal)*) => {$({
-                let codes = W::codes::<L>(blocks, $sub);
-                let scale = L::spread(scales, $sub, W::Head::HALVES);
+        let mut products = [[L::no_ints(); N]; 2];
+        for (row, products) in products.iter_mut().enumerate() {
+            let parts = W::parts::<L>(blocks[row]);
+            for two in 0..2 {
+                let codes = [parts[2 * two], parts[2 * two + 1]];
+                let scales = L::spread(scales, row, two, W::Head::HALVES);
                 for (products, column) in products.iter_mut().zip(columns) {
-                    let x = L::both((&raw const (**column).codes).cast::<u8>().add(32 * $sub));
-                    *products = L::add_products(*products, W::Codes::pairs::<L>(codes, x), scale);
+                    let x = (&raw const (**column).codes[2 * two]).cast::<u8>();
+                    *products = L::add_two(*products, codes, x, scales);
                 }
-            })*};
+            }
         }
-        each!(0 1 2 3 4 5 6 7);
         let offset = i16::from(W::Codes::OFFSET.unwrap_or(0));
         let less = L::times(scales, -offset);
         let [d, dmin] = W::factors::<L>(blocks);
-        for ((sums, mut products), column) in sums.iter_mut().zip(products).zip(columns) {
+        for (c, (sums, column)) in sums.iter_mut().zip(columns).enumerate() {
+            let mut products = L::folded_ints(products[0][c], products[1][c]);
             let group_sums = if W::Head::HALVES {
                 (&raw const (**column).half_sums).cast::<i16>()
             } else {
-                // eight sums, and eight shorts that meet zeros
                 (&raw const (**column).sums).cast::<i16>()
             };
             let group_sums = L::shorts([group_sums; 2]);

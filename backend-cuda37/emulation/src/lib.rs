@@ -3,6 +3,7 @@
 //! Work is put off until somebody waits for it, as a device may do: what reads too early, or reuses memory too early,
 //! gets wrong results here.
 
+mod asked;
 mod driver;
 mod libcuda;
 mod streams;

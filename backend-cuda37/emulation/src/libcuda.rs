@@ -3,23 +3,41 @@
 //! `LD_LIBRARY_PATH`.
 //!
 //! As strict as the driver where that is known: calls need a current context, a capture allows launches alone, and a
-//! module has the kernels that its PTX has.
+//! module has the kernels that its PTX has. Tests ask for other devices, and for errors, as `asked` says.
 #![allow(non_snake_case, clippy::missing_safety_doc, unused_unsafe)] // the names, and what they ask, are NVIDIA's
 
 use std::{
     cell::Cell,
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     ffi::{CStr, CString, c_char, c_int, c_uint, c_ulonglong, c_void},
-    sync::{LazyLock, Mutex, PoisonError},
+    sync::{
+        LazyLock, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
 };
 
 use backend_api::{BackendError, Result, error::Code};
 use backend_cuda37::driver::{Captured, Driver, Event, Module, Shape, Stream};
 
-use crate::{MEMORY, driver::Emulated, streams};
+use crate::{MEMORY, asked, driver::Emulated, streams};
+
+/// Bytes of memory of each device.
+static TOTAL: LazyLock<u64> = LazyLock::new(|| asked::number("memory").map_or(MEMORY, |mib| u64::from(mib) << 20));
 
 /// Devices. A context is the number of its device, from 1.
-static DEVICES: LazyLock<[Emulated; 2]> = LazyLock::new(|| [MEMORY; 2].map(Emulated::new));
+static DEVICES: LazyLock<Vec<Emulated>> = LazyLock::new(|| {
+    let count = asked::number("devices").unwrap_or(2);
+    (0..count).map(|_| Emulated::new(*TOTAL)).collect()
+});
+
+/// The error that spoiled the context of each device, and how often the context is retained.
+static CONTEXTS: LazyLock<Vec<Context>> = LazyLock::new(|| DEVICES.iter().map(|_| Context::default()).collect());
+
+#[derive(Default)]
+struct Context {
+    spoiled: AtomicU32,
+    retained: AtomicU32,
+}
 
 thread_local! {
     static CONTEXT: Cell<u64> = const { Cell::new(0) };
@@ -31,19 +49,8 @@ thread_local! {
 static MODULES: LazyLock<Mutex<HashMap<u64, String>>> = LazyLock::new(Mutex::default);
 static KERNELS: Mutex<Vec<CString>> = Mutex::new(Vec::new());
 
-/// Numbers of errors, with their names.
-const ERRORS: [(u32, &CStr); 10] = [
-    (1, c"CUDA_ERROR_INVALID_VALUE"),
-    (2, c"CUDA_ERROR_OUT_OF_MEMORY"),
-    (100, c"CUDA_ERROR_NO_DEVICE"),
-    (101, c"CUDA_ERROR_INVALID_DEVICE"),
-    (201, c"CUDA_ERROR_INVALID_CONTEXT"),
-    (218, c"CUDA_ERROR_INVALID_PTX"),
-    (500, c"CUDA_ERROR_NOT_FOUND"),
-    (704, c"CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED"),
-    (719, c"CUDA_ERROR_LAUNCH_FAILED"),
-    (900, c"CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"),
-];
+/// The names and words of errors that were asked for; they stay.
+static WORDS: Mutex<BTreeSet<CString>> = Mutex::new(BTreeSet::new());
 
 /// What a function gives: 0, or the number of an error.
 type Status = u32;
@@ -64,8 +71,32 @@ fn number(error: BackendError) -> Status {
 
 /// The device of this thread's context.
 fn device() -> Result<&'static Emulated, Status> {
-    let context = CONTEXT.get().checked_sub(1).ok_or(201u32)?;
-    DEVICES.get(context as usize).ok_or(201)
+    let index = CONTEXT.get().checked_sub(1).ok_or(201u32)? as usize;
+    let device = DEVICES.get(index).ok_or(201u32)?;
+    match CONTEXTS[index].spoiled.load(Relaxed) {
+        0 => Ok(device),
+        error => Err(error),
+    }
+}
+
+/// Fails where a test asked for that; some errors spoil this thread's context.
+fn planted(function: &str) -> Result<(), Status> {
+    let Some(error) = asked::fault(function) else {
+        return Ok(());
+    };
+    let context = CONTEXT.get().checked_sub(1).and_then(|i| CONTEXTS.get(i as usize));
+    if let Some(context) = context.filter(|_| asked::spoils(error)) {
+        context.spoiled.store(error, Relaxed);
+    }
+    Err(error)
+}
+
+/// A text of the driver, which stays as long as the process.
+fn kept(text: &str) -> Result<*const c_char, Status> {
+    let text = CString::new(text).map_err(|_| 1u32)?;
+    let mut words = WORDS.lock().unwrap_or_else(PoisonError::into_inner);
+    words.insert(text.clone());
+    words.get(&text).map(|text| text.as_ptr()).ok_or(999)
 }
 
 /// As [`device`], for what a capture does not allow.
@@ -84,7 +115,7 @@ macro_rules! driver {
         pub unsafe extern "C" fn $name($($arg: $ty),*) -> Status {
             // SAFETY: the caller's promise covers every use of its pointers and handles.
             let body = || -> Result<(), Status> { unsafe { $body } };
-            status(body())
+            status(planted(stringify!($name)).and_then(|()| body()))
         }
     )+};
 }
@@ -105,9 +136,13 @@ fn known(ordinal: c_int) -> Result<u64, Status> {
 }
 
 driver! {
-    fn cuInit(flags: c_uint) { if flags == 0 { Ok(()) } else { Err(1) } }
+    fn cuInit(flags: c_uint) {
+        if flags != 0 { return Err(1) }
+        // as the driver does where it finds none
+        if DEVICES.is_empty() { Err(100) } else { Ok(()) }
+    }
 
-    fn cuDriverGetVersion(version: *mut c_int) { give(version, 11040) }
+    fn cuDriverGetVersion(version: *mut c_int) { give(version, asked::number("version").map_or(11040, |n| n as c_int)) }
 
     fn cuDeviceGetCount(count: *mut c_int) { give(count, DEVICES.len() as c_int) }
 
@@ -122,18 +157,31 @@ driver! {
 
     fn cuDeviceTotalMem_v2(bytes: *mut usize, device: c_int) {
         known(device)?;
-        give(bytes, MEMORY as usize)
+        give(bytes, *TOTAL as usize)
     }
 
     fn cuDeviceGetAttribute(value: *mut c_int, attribute: c_uint, device: c_int) {
         known(device)?;
-        // the compute capability's two numbers
-        give(value, match attribute { 75 => 3, 76 => 7, _ => return Err(1) })
+        let capability = asked::number("capability").map_or(37, |n| n as c_int);
+        // its two numbers
+        give(value, match attribute { 75 => capability / 10, 76 => capability % 10, _ => return Err(1) })
     }
 
-    fn cuDevicePrimaryCtxRetain(context: *mut u64, device: c_int) { give(context, known(device)? + 1) }
+    fn cuDevicePrimaryCtxRetain(context: *mut u64, device: c_int) {
+        let device = known(device)?;
+        CONTEXTS[device as usize].retained.fetch_add(1, Relaxed);
+        give(context, device + 1)
+    }
 
-    fn cuDevicePrimaryCtxRelease_v2(device: c_int) { known(device).map(drop) }
+    fn cuDevicePrimaryCtxRelease_v2(device: c_int) {
+        let context = &CONTEXTS[known(device)? as usize];
+        match context.retained.fetch_sub(1, Relaxed) {
+            0 => return Err(201),
+            1 => context.spoiled.store(0, Relaxed),
+            _ => {}
+        }
+        Ok(())
+    }
 
     fn cuCtxSetCurrent(context: u64) { CONTEXT.set(context); Ok(()) }
 
@@ -144,7 +192,7 @@ driver! {
 
     fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) {
         give(free, device()?.free_memory().map_err(number)? as usize)?;
-        give(total, MEMORY as usize)
+        give(total, *TOTAL as usize)
     }
 
     fn cuMemAlloc_v2(address: *mut u64, bytes: usize) {
@@ -270,12 +318,7 @@ driver! {
         device()?.replay(Stream(stream), Captured(ready)).map_err(number)
     }
 
-    fn cuGetErrorName(error: c_uint, name: *mut *const c_char) {
-        let known = ERRORS.iter().find(|(number, _)| *number == error);
-        give(name, known.map_or(c"CUDA_ERROR_UNKNOWN", |(_, name)| *name).as_ptr())
-    }
+    fn cuGetErrorName(error: c_uint, name: *mut *const c_char) { give(name, kept(asked::described(error).0)?) }
 
-    fn cuGetErrorString(_error: c_uint, words: *mut *const c_char) {
-        give(words, c"told on standard error".as_ptr())
-    }
+    fn cuGetErrorString(error: c_uint, words: *mut *const c_char) { give(words, kept(asked::described(error).1)?) }
 }

@@ -92,11 +92,19 @@ fn failed(what: &'static str) -> impl Fn(DriverError) -> BackendError {
     move |error| {
         let code = match error.0 {
             CUresult::CUDA_ERROR_OUT_OF_MEMORY => Code::OutOfMemory,
+            // all that spoil a context
             CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
+            | CUresult::CUDA_ERROR_MISALIGNED_ADDRESS
+            | CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE
+            | CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION
+            | CUresult::CUDA_ERROR_INVALID_PC
             | CUresult::CUDA_ERROR_LAUNCH_FAILED
             | CUresult::CUDA_ERROR_LAUNCH_TIMEOUT
             | CUresult::CUDA_ERROR_ECC_UNCORRECTABLE
-            | CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR => Code::DeviceLost,
+            | CUresult::CUDA_ERROR_NVLINK_UNCORRECTABLE
+            | CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR
+            | CUresult::CUDA_ERROR_CONTEXT_IS_DESTROYED
+            | CUresult::CUDA_ERROR_UNKNOWN => Code::DeviceLost,
             _ => Code::Failed,
         };
         BackendError::new(code, format!("{what}: {}", words(&error)))

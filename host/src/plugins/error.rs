@@ -61,6 +61,14 @@ pub enum PluginError {
     /// Two of its devices could not be told apart.
     #[error("it lists two devices with number {0}")]
     SameDevice(u32),
+    /// No device has so much.
+    #[error("it says that its device {device} has {bytes} bytes of memory, more than there can be")]
+    Memory {
+        /// The device's number.
+        device: u32,
+        /// What it has, by its own words.
+        bytes: u64,
+    },
 }
 
 /// Why plugins could not be looked for.

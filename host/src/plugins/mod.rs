@@ -177,6 +177,9 @@ impl Plugin {
     }
 }
 
+/// More bytes than any device has: sums of so much for all devices of a machine stay numbers.
+const MOST_MEMORY: u64 = 1 << 56;
+
 /// The devices that a plugin lists, each with a number of its own.
 fn devices_of(module: BackendModule) -> Result<Vec<DeviceInfo>, PluginError> {
     let devices = told(module.devices()(log::services())).map_err(PluginError::Devices)?;
@@ -186,6 +189,12 @@ fn devices_of(module: BackendModule) -> Result<Vec<DeviceInfo>, PluginError> {
         device.name = words(&device.name).into();
         if !ids.insert(device.id) {
             return Err(PluginError::SameDevice(device.id));
+        }
+        if device.total.max(device.free) > MOST_MEMORY {
+            return Err(PluginError::Memory {
+                device: device.id,
+                bytes: device.total.max(device.free),
+            });
         }
     }
     match devices.is_empty() {
@@ -238,10 +247,10 @@ mod tests {
 
     use super::*;
 
-    /// Lists a device for each of two numbers, with a name that turns a terminal red.
-    struct Rude<const FIRST: u32, const SECOND: u32>;
+    /// Lists a device of so much memory for each of two numbers, with a name that turns a terminal red.
+    struct Rude<const FIRST: u32, const SECOND: u32, const FREE: u64 = 0>;
 
-    impl<const FIRST: u32, const SECOND: u32> Backend for Rude<FIRST, SECOND> {
+    impl<const FIRST: u32, const SECOND: u32, const FREE: u64> Backend for Rude<FIRST, SECOND, FREE> {
         const NAME: &'static str = "rude";
         const VERSION: &'static str = "0";
 
@@ -253,8 +262,7 @@ mod tests {
             let device = |id| DeviceInfo {
                 id,
                 name: "\x1b[31mred".into(),
-                total: u64::MAX,
-                free: u64::MAX,
+                free: FREE,
                 ..DeviceInfo::default()
             };
             Ok([FIRST, SECOND].map(device).into())
@@ -292,5 +300,14 @@ mod tests {
     fn two_devices_of_one_number_are_an_error() {
         let error = asked(module::<Rude<3, 3>>()).error.unwrap();
         assert_eq!(error.to_string(), "it lists two devices with number 3");
+    }
+
+    #[test]
+    fn more_memory_than_a_device_can_have_is_an_error() {
+        let error = asked(module::<Rude<0, 1, { u64::MAX }>>()).error.unwrap();
+        assert_eq!(
+            error.to_string(),
+            "it says that its device 0 has 18446744073709551615 bytes of memory, more than there can be"
+        );
     }
 }

@@ -6,12 +6,13 @@
 use backend_api::decode::IQ4_VALUES;
 
 use super::{Blocks, Head, Integers, Shifted, Signed, Supers, Unsigned, f16, word};
-use crate::product::lanes::{Lanes, Rows, at};
+use crate::product::lanes::{Lanes, Rows, SuperLanes, at};
 
 /// Declares a type of 256 values.
 macro_rules! block {
     ($name:ident, $bytes:literal, $coding:ty, $groups:literal, $lanes:ident, integers($block:ident) $integers:expr,
-     factors($factors:ident) $d:expr $(, together($both:ident) $together:expr)?, codes($rows:ident, $sub:ident) $codes:expr) => {
+     codes($rows:ident, $sub:ident) $codes:expr, factors($factors:ident) $d:expr, scales($both:ident) $scales:expr,
+     parts($whole:ident) $parts:expr) => {
         #[doc = concat!("See [`backend_api::types::Type::", stringify!($name), "`].")]
         pub(in crate::product) struct $name;
 
@@ -22,8 +23,8 @@ macro_rules! block {
             type Head = Head<$groups>;
 
             #[inline(always)]
-            unsafe fn head<$lanes: Lanes>(block: *const u8) -> Head<$groups> {
-                Self::integers::<$lanes>(block).head()
+            unsafe fn head<$lanes: Lanes>($block: *const u8) -> Head<$groups> {
+                $integers.head()
             }
 
             #[inline(always)]
@@ -33,39 +34,155 @@ macro_rules! block {
         }
 
         impl Supers for $name {
-            type Whole = Integers<$groups>;
-
             #[inline(always)]
-            unsafe fn integers<$lanes: Lanes>($block: *const u8) -> Integers<$groups> {
-                $integers
-            }
-
-            #[inline(always)]
-            unsafe fn factors<$lanes: Lanes>($factors: Rows) -> [$lanes::Floats; 2] {
+            unsafe fn factors<$lanes: SuperLanes>($factors: Rows) -> [$lanes::Floats; 2] {
                 $d
             }
-            $(
-                #[inline(always)]
-                unsafe fn scales_and_minima<$lanes: Lanes>($both: Rows) -> [$lanes::Shorts; 2] {
-                    $together
-                }
-            )?
+
+            #[inline(always)]
+            unsafe fn scales_and_minima<$lanes: SuperLanes>($both: Rows) -> [$lanes::Shorts; 2] {
+                $scales
+            }
+
+            #[inline(always)]
+            unsafe fn parts<$lanes: SuperLanes>($whole: *const u8) -> [$lanes::Bytes; 4] {
+                $parts
+            }
         }
     };
 }
 
-block!(Q2_K, 84, Unsigned, 16, L, integers(b) q2_k_scales::<L>(b), factors(r) L::factor_pairs(at(r, 80)),
-    codes(r, sub) two_bits::<L>(at(r, 16), sub));
-block!(Q3_K, 110, Shifted<4>, 16, L, integers(b) q3_k_scales::<L>(b), factors(r) [L::factors(at(r, 108)), L::zero()],
-    codes(r, sub) q3_k_codes::<L>(r, sub));
-block!(Q4_K, 144, Unsigned, 8, L, integers(b) six_bit_scales::<L>(b),
-    factors(r) L::factor_pairs(r), together(r) L::six_bits(r), codes(r, sub) nibbles::<L>(at(r, 16), sub));
-block!(Q5_K, 176, Unsigned, 8, L, integers(b) six_bit_scales::<L>(b),
-    factors(r) L::factor_pairs(r), together(r) L::six_bits(r), codes(r, sub) q5_k_codes::<L>(r, sub));
-block!(Q6_K, 210, Shifted<32>, 16, L, integers(b) q6_k_scales::<L>(b), factors(r) [L::factors(at(r, 208)), L::zero()],
-    codes(r, sub) q6_k_codes::<L>(r, sub));
-block!(IQ4_XS, 136, Signed, 8, L, integers(b) iq4_xs_scales::<L>(b), factors(r) [L::factors(r), L::zero()],
-    codes(r, sub) L::lookup(&IQ4_VALUES, L::nibbles16(at(r, 8 + 16 * sub))));
+block!(Q2_K, 84, Unsigned, 16, L, integers(b) q2_k_scales::<L>(b), codes(r, sub) two_bits::<L>(at(r, 16), sub),
+    factors(r) L::factor_pairs(at(r, 80)), scales(r) L::widened_nibbles(r), parts(b) q2_k_parts::<L>(b));
+block!(Q3_K, 110, Shifted<4>, 16, L, integers(b) q3_k_scales::<L>(b), codes(r, sub) q3_k_codes::<L>(r, sub),
+    factors(r) alone::<L>(at(r, 108)), scales(r) [L::less(L::sixteen_six_bits(at(r, 96)), 32), L::no_shorts()],
+    parts(b) q3_k_parts::<L>(b));
+block!(Q4_K, 144, Unsigned, 8, L, integers(b) six_bit_scales::<L>(b), codes(r, sub) nibbles::<L>(at(r, 16), sub),
+    factors(r) L::factor_pairs(r), scales(r) [L::six_bits(r); 2], parts(b) nibble_parts::<L>(b.add(16)));
+block!(Q5_K, 176, Unsigned, 8, L, integers(b) six_bit_scales::<L>(b), codes(r, sub) q5_k_codes::<L>(r, sub),
+    factors(r) L::factor_pairs(r), scales(r) [L::six_bits(r); 2], parts(b) q5_k_parts::<L>(b));
+block!(Q6_K, 210, Shifted<32>, 16, L, integers(b) q6_k_scales::<L>(b), codes(r, sub) q6_k_codes::<L>(r, sub),
+    factors(r) alone::<L>(at(r, 208)), scales(r) [L::widened(at(r, 192)), L::no_shorts()], parts(b) q6_k_parts::<L>(b));
+/// See [`backend_api::types::Type::IQ4_XS`].
+pub(in crate::product) struct IQ4_XS;
+
+impl Blocks for IQ4_XS {
+    const VALUES: usize = 256;
+    const BYTES: usize = 136;
+    type Codes = Signed;
+    type Head = Head<8>;
+
+    #[inline(always)]
+    unsafe fn head<L: Lanes>(block: *const u8) -> Head<8> {
+        iq4_xs_scales::<L>(block).head()
+    }
+
+    #[inline(always)]
+    unsafe fn codes<L: Lanes>(rows: Rows, sub: usize) -> L::Bytes {
+        L::lookup(&IQ4_VALUES, L::nibbles16(at(rows, 8 + 16 * sub)))
+    }
+}
+
+impl IQ4_XS {
+    /// The eight scales of a block of each row.
+    ///
+    /// # Safety
+    /// As [`Blocks`]. So for the others.
+    #[inline(always)]
+    pub unsafe fn scales<L: SuperLanes>(blocks: Rows) -> L::Floats {
+        L::mul(L::eight_six_bits(at(blocks, 2)), L::factors(blocks))
+    }
+
+    /// The codes of the first four times 32 values of a block, or, for `quad` 1, of the last: the first 16 of each, and the
+    /// last 16. They are as [`Coding::dots`] of [`Signed`] takes them.
+    #[inline(always)]
+    pub unsafe fn quad<L: SuperLanes>(block: *const u8, quad: usize) -> [L::Bytes; 2] {
+        const RAISED: [i8; 16] = raised(&IQ4_VALUES);
+        let table = if L::WHOLE_BYTES { &RAISED } else { &IQ4_VALUES };
+        let nibbles = L::row64(block.add(8 + 64 * quad));
+        [
+            L::lookup(table, L::field(nibbles, 0, 15)),
+            L::lookup(table, L::field(nibbles, 4, 15)),
+        ]
+    }
+}
+
+/// The codes 128 above these, without a sign.
+const fn raised(codes: &[i8; 16]) -> [i8; 16] {
+    let mut raised = *codes;
+    let mut i = 0;
+    while i < 16 {
+        raised[i] = codes[i].wrapping_sub(-128);
+        i += 1;
+    }
+    raised
+}
+
+/// The factor of scales where there are no minima.
+#[inline(always)]
+unsafe fn alone<L: SuperLanes>(rows: Rows) -> [L::Floats; 2] {
+    [L::factors(rows), L::zero()]
+}
+
+#[inline(always)]
+unsafe fn q2_k_parts<L: SuperLanes>(block: *const u8) -> [L::Bytes; 4] {
+    let all = L::row64(block.add(16));
+    [
+        L::field(all, 0, 3),
+        L::field(all, 2, 3),
+        L::field(all, 4, 3),
+        L::field(all, 6, 3),
+    ]
+}
+
+#[inline(always)]
+unsafe fn q3_k_parts<L: SuperLanes>(block: *const u8) -> [L::Bytes; 4] {
+    let low = q2_k_parts::<L>(block.add(16));
+    let high = L::second_halved(L::both(block));
+    [
+        L::or(low[0], L::upward(high, 2, 4)),
+        L::or(low[1], L::upward(high, 1, 4)),
+        L::or(low[2], L::field(high, 0, 4)),
+        L::or(low[3], L::field(high, 1, 4)),
+    ]
+}
+
+/// Nibbles of 128 bytes: the low ones of 32 bytes, the high ones, and so on.
+#[inline(always)]
+unsafe fn nibble_parts<L: SuperLanes>(from: *const u8) -> [L::Bytes; 4] {
+    let a = L::load32([from, from.add(64)]);
+    let b = L::load32([from.add(32), from.add(96)]);
+    [
+        L::field(a, 0, 15),
+        L::field(a, 4, 15),
+        L::field(b, 0, 15),
+        L::field(b, 4, 15),
+    ]
+}
+
+#[inline(always)]
+unsafe fn q5_k_parts<L: SuperLanes>(block: *const u8) -> [L::Bytes; 4] {
+    let low = nibble_parts::<L>(block.add(48));
+    let high = L::second_halved(L::both(block.add(16)));
+    [
+        L::or(low[0], L::upward(high, 4, 16)),
+        L::or(low[1], L::upward(high, 3, 16)),
+        L::or(low[2], L::upward(high, 2, 16)),
+        L::or(low[3], L::upward(high, 1, 16)),
+    ]
+}
+
+#[inline(always)]
+unsafe fn q6_k_parts<L: SuperLanes>(block: *const u8) -> [L::Bytes; 4] {
+    let [a, c, b, d] = nibble_parts::<L>(block);
+    let high = L::row64(block.add(128));
+    [
+        L::or(a, L::upward(high, 4, 48)),
+        L::or(b, L::upward(high, 2, 48)),
+        L::or(c, L::field(high, 0, 48)),
+        L::or(d, L::field(high, 2, 48)),
+    ]
+}
 
 /// Each 32 bytes hold 64 values, the low nibbles first.
 #[inline(always)]

@@ -11,6 +11,7 @@ pub(in super::super) struct Avx2<const VNNI: bool>;
 macro_rules! both {
     ($f:ident($($v:expr),+)) => { [$f($($v[0]),+), $f($($v[1]),+)] };
 }
+pub(super) use both;
 
 /// The sum of all values.
 #[inline(always)]
@@ -28,19 +29,6 @@ pub(super) unsafe fn sum(v: __m256) -> f32 {
 unsafe fn sign_moved(w: [__m256i; 2], x: [__m256i; 2]) -> ([__m256i; 2], [__m256i; 2]) {
     // SAFETY: callers have AVX2.
     unsafe { (both!(_mm256_abs_epi8(w)), both!(_mm256_sign_epi8(x, w))) }
-}
-
-/// The numbers of [`Lanes::six_bits`] of a row as bytes. Of its dwords, after the first, a and b have the low bits of the
-/// first four numbers of each kind, and the high bits of the last four, whose low bits are the nibbles of c.
-#[inline(always)]
-pub(super) unsafe fn six_bits(row: __m128i) -> __m128i {
-    // SAFETY: callers have AVX2.
-    unsafe {
-        let low = _mm_srlv_epi32(_mm_shuffle_epi32::<0b11_10_11_01>(row), _mm_setr_epi32(0, 0, 0, 4));
-        let low = _mm_and_si128(low, _mm_setr_epi32(0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f));
-        let high = _mm_srli_epi32::<2>(_mm_shuffle_epi32::<0b10_10_01_01>(row));
-        _mm_or_si128(low, _mm_and_si128(high, _mm_setr_epi32(0, 0x30303030, 0, 0x30303030)))
-    }
 }
 
 /// 16 bytes from byte `at` of a block.
@@ -91,13 +79,6 @@ unsafe fn eight_bytes(fours: &[Four; 2], bytes: usize, at: usize) -> __m128i {
     }
 }
 
-/// The high 128 bits, then zeros.
-#[inline(always)]
-unsafe fn upper_alone(v: __m256i) -> __m256i {
-    // SAFETY: callers have AVX2.
-    unsafe { _mm256_permute2x128_si256::<0x81>(v, v) }
-}
-
 /// The low 128 bits of both.
 #[inline(always)]
 unsafe fn low_halves(a: __m256i, b: __m256i) -> __m256i {
@@ -110,20 +91,6 @@ unsafe fn low_halves(a: __m256i, b: __m256i) -> __m256i {
 unsafe fn high_halves(a: __m256i, b: __m256i) -> __m256i {
     // SAFETY: callers have AVX2.
     unsafe { _mm256_permute2x128_si256::<0x31>(a, b) }
-}
-
-/// The low 128 bits, twice.
-#[inline(always)]
-unsafe fn permuted_low(v: __m256i) -> __m256i {
-    // SAFETY: callers have AVX2.
-    unsafe { _mm256_permute4x64_epi64::<0x44>(v) }
-}
-
-/// The high 128 bits, twice.
-#[inline(always)]
-unsafe fn permuted_high(v: __m256i) -> __m256i {
-    // SAFETY: callers have AVX2.
-    unsafe { _mm256_permute4x64_epi64::<0xee>(v) }
 }
 
 // SAFETY of the intrinsics and reads: the trait's contract gives the features and the bytes.
@@ -209,26 +176,6 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    unsafe fn factors(rows: Rows) -> [__m256; 2] {
-        let [a, b] = [
-            rows[0].cast::<u16>().read_unaligned(),
-            rows[1].cast::<u16>().read_unaligned(),
-        ];
-        [_mm256_set1_ps(Self::f16(a)), _mm256_set1_ps(Self::f16(b))]
-    }
-
-    #[inline(always)]
-    unsafe fn factor_pairs(rows: Rows) -> [[__m256; 2]; 2] {
-        let words = both!(_mm_loadu_si32([rows[0], rows[1]]));
-        let floats = both!(_mm_cvtph_ps(words));
-        let second = both!(_mm_movehdup_ps(floats));
-        [
-            both!(_mm256_broadcastss_ps(floats)),
-            both!(_mm256_broadcastss_ps(second)),
-        ]
-    }
-
-    #[inline(always)]
     unsafe fn load32(rows: Rows) -> [__m256i; 2] {
         both!(_mm256_loadu_si256([rows[0].cast(), rows[1].cast()]))
     }
@@ -297,44 +244,13 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn no_shorts() -> [__m256i; 2] {
+        [_mm256_setzero_si256(); 2]
+    }
+
+    #[inline(always)]
     unsafe fn shorts(rows: [*const i16; 2]) -> [__m256i; 2] {
         both!(_mm256_loadu_si256([rows[0].cast(), rows[1].cast()]))
-    }
-
-    #[inline(always)]
-    unsafe fn widened(rows: [[i8; 16]; 2]) -> [__m256i; 2] {
-        let rows = both!(_mm_loadu_si128([rows[0].as_ptr().cast(), rows[1].as_ptr().cast()]));
-        both!(_mm256_cvtepi8_epi16(rows))
-    }
-
-    #[inline(always)]
-    unsafe fn six_bits(rows: Rows) -> [[__m256i; 2]; 2] {
-        let rows = both!(_mm_loadu_si128([rows[0].cast(), rows[1].cast()]));
-        let bytes = both!(six_bits(rows));
-        let all = both!(_mm256_cvtepu8_epi16(bytes));
-        [all, both!(upper_alone(all))]
-    }
-
-    #[inline(always)]
-    unsafe fn times(a: [__m256i; 2], b: i16) -> [__m256i; 2] {
-        both!(_mm256_mullo_epi16(a, [_mm256_set1_epi16(b); 2]))
-    }
-
-    #[inline(always)]
-    unsafe fn spread(rows: [__m256i; 2], group: usize, halves: bool) -> [__m256i; 2] {
-        // entries 0 to 7 of 8 groups, or those of four groups of two, in both halves of a register
-        let quarter = if halves && group >= 4 {
-            both!(permuted_high(rows))
-        } else {
-            both!(permuted_low(rows))
-        };
-        let [first, second] = if halves { [2 * group, 2 * group + 1] } else { [group; 2] };
-        let byte = |entry: usize| 2 * (entry as i16 % 8);
-        let order = _mm256_set_m128i(
-            _mm_set1_epi16(byte(second) | (byte(second) + 1) << 8),
-            _mm_set1_epi16(byte(first) | (byte(first) + 1) << 8),
-        );
-        both!(_mm256_shuffle_epi8(quarter, [order; 2]))
     }
 
     #[inline(always)]
@@ -465,11 +381,6 @@ impl<const VNNI: bool> PanelLanes for Avx2<VNNI> {
     #[inline(always)]
     unsafe fn shifted(a: i32, count: u32) -> [__m256i; 2] {
         [_mm256_sra_epi32(_mm256_set1_epi32(a), _mm_cvtsi32_si128(count as i32)); 2]
-    }
-
-    #[inline(always)]
-    unsafe fn no_shorts() -> [__m256i; 2] {
-        [_mm256_setzero_si256(); 2]
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! AVX-512 F, BW, VL and DQ, with or without VNNI: one register a vector.
 
-use std::arch::x86_64::*;
+use std::arch::{asm, x86_64::*};
 
 use super::{
     Four, Lanes, PanelLanes, Rows,
@@ -11,33 +11,7 @@ use super::{
 pub(in super::super) struct Avx512<const VNNI: bool>;
 
 /// The lanes of the second row.
-const SECOND: __mmask16 = 0xff00;
-
-/// Where [`Lanes::spread`] takes the shorts of each group from: one for 32 codes, or one for 16.
-static WHOLES: [[u16; 32]; 8] = orders(false);
-static HALVES: [[u16; 32]; 8] = orders(true);
-
-const fn orders(halves: bool) -> [[u16; 32]; 8] {
-    let mut orders = [[0; 32]; 8];
-    let mut i = 0;
-    while i < 8 * 32 {
-        let (group, lane) = (i / 32, i % 32);
-        let entry = if halves { 2 * group + lane % 16 / 8 } else { group };
-        orders[group][lane] = (lane / 16 * 16 + entry) as u16;
-        i += 1;
-    }
-    orders
-}
-
-/// Eight times one of the values, eight times another.
-#[inline(always)]
-unsafe fn spread(v: __m128, first: i32, second: i32) -> __m512 {
-    // SAFETY: callers have AVX-512.
-    unsafe {
-        let order = _mm512_mask_set1_epi32(_mm512_set1_epi32(first), SECOND, second);
-        _mm512_permutexvar_ps(order, _mm512_castps128_ps512(v))
-    }
-}
+pub(super) const SECOND: __mmask16 = 0xff00;
 
 /// |w|, and x with the sign of each code turned where w's is negative.
 #[inline(always)]
@@ -48,6 +22,19 @@ unsafe fn sign_moved(w: __m512i, x: __m512i) -> (__m512i, __m512i) {
         let x = _mm512_mask_sub_epi8(x, negative, _mm512_setzero_si512(), x);
         (_mm512_abs_epi8(w), x)
     }
+}
+
+/// sums + a·b, two neighbours to a sum. By its name: for the intrinsic, the compiler puts a product and a sum, which makes
+/// chains shorter, but here the number of instructions is what counts.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+pub(super) unsafe fn dpwssd(mut sums: __m512i, a: __m512i, b: __m512i) -> __m512i {
+    // SAFETY: the features are enabled; registers are all that it touches.
+    unsafe {
+        asm!("vpdpwssd {0}, {1}, {2}", inout(zmm_reg) sums, in(zmm_reg) a, in(zmm_reg) b,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    sums
 }
 
 impl Four {
@@ -251,20 +238,6 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     }
 
     #[inline(always)]
-    unsafe fn factors(rows: Rows) -> __m512 {
-        let first = _mm_loadu_si16(rows[0]);
-        let both = _mm_insert_epi16::<1>(first, rows[1].cast::<u16>().read_unaligned().into());
-        spread(_mm_cvtph_ps(both), 0, 1)
-    }
-
-    #[inline(always)]
-    unsafe fn factor_pairs(rows: Rows) -> [__m512; 2] {
-        let first = _mm_loadu_si32(rows[0]);
-        let both = _mm_cvtph_ps(_mm_insert_epi32::<1>(first, rows[1].cast::<i32>().read_unaligned()));
-        [spread(both, 0, 2), spread(both, 1, 3)]
-    }
-
-    #[inline(always)]
     unsafe fn load32(rows: Rows) -> __m512i {
         let first = _mm512_castsi256_si512(_mm256_loadu_si256(rows[0].cast()));
         _mm512_inserti64x4(first, _mm256_loadu_si256(rows[1].cast()), 1)
@@ -327,37 +300,13 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn no_shorts() -> __m512i {
+        _mm512_setzero_si512()
+    }
+
+    #[inline(always)]
     unsafe fn shorts(rows: [*const i16; 2]) -> __m512i {
         Self::load32(rows.map(|row| row.cast()))
-    }
-
-    #[inline(always)]
-    unsafe fn widened(rows: [[i8; 16]; 2]) -> __m512i {
-        let [a, b] = [
-            _mm_loadu_si128(rows[0].as_ptr().cast()),
-            _mm_loadu_si128(rows[1].as_ptr().cast()),
-        ];
-        _mm512_cvtepi8_epi16(_mm256_set_m128i(b, a))
-    }
-
-    #[inline(always)]
-    unsafe fn six_bits(rows: Rows) -> [__m512i; 2] {
-        let [a, b] = [_mm_loadu_si128(rows[0].cast()), _mm_loadu_si128(rows[1].cast())];
-        let bytes = _mm256_set_m128i(avx2::six_bits(b), avx2::six_bits(a));
-        let both = _mm512_cvtepu8_epi16(bytes);
-        let upper = _mm512_setr_epi64(2, 3, 0, 0, 6, 7, 0, 0);
-        [both, _mm512_maskz_permutexvar_epi64(0x33, upper, both)]
-    }
-
-    #[inline(always)]
-    unsafe fn times(a: __m512i, b: i16) -> __m512i {
-        _mm512_mullo_epi16(a, _mm512_set1_epi16(b))
-    }
-
-    #[inline(always)]
-    unsafe fn spread(rows: __m512i, group: usize, halves: bool) -> __m512i {
-        let order = if halves { &HALVES[group % 8] } else { &WHOLES[group % 8] };
-        _mm512_permutexvar_epi16(_mm512_loadu_si512(order.as_ptr().cast()), rows)
     }
 
     #[inline(always)]
@@ -374,7 +323,7 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     #[inline(always)]
     unsafe fn add_products(sums: __m512i, a: __m512i, b: __m512i) -> __m512i {
         if VNNI {
-            _mm512_dpwssd_epi32(sums, a, b)
+            dpwssd(sums, a, b)
         } else {
             _mm512_add_epi32(sums, _mm512_madd_epi16(a, b))
         }
@@ -473,11 +422,6 @@ impl<const VNNI: bool> PanelLanes for Avx512<VNNI> {
     #[inline(always)]
     unsafe fn shifted(a: i32, count: u32) -> __m512i {
         _mm512_sra_epi32(_mm512_set1_epi32(a), _mm_cvtsi32_si128(count as i32))
-    }
-
-    #[inline(always)]
-    unsafe fn no_shorts() -> __m512i {
-        _mm512_setzero_si512()
     }
 
     #[inline(always)]

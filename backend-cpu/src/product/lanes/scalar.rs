@@ -12,6 +12,7 @@ macro_rules! each {
         out
     }};
 }
+pub(super) use each;
 
 /// Sums of two products of 8 bits, for four times 16 codes. Two fit into an i16 where |w·x| ≤ 128·127. Which of the codes
 /// go to which of the sums is of no account, since they share a scale.
@@ -107,17 +108,6 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
-    unsafe fn factors(rows: Rows) -> [f32; 16] {
-        let [a, b] = rows.map(|row| Self::f16(row.cast::<u16>().read_unaligned()));
-        each!(0.0; 16, i => if i < 8 { a } else { b })
-    }
-
-    #[inline(always)]
-    unsafe fn factor_pairs(rows: Rows) -> [[f32; 16]; 2] {
-        [Self::factors(rows), Self::factors(rows.map(|row| row.add(2)))]
-    }
-
-    #[inline(always)]
     unsafe fn load32(rows: Rows) -> [u8; 64] {
         let rows = rows.map(|row| row.cast::<[u8; 32]>().read_unaligned());
         let mut out = [0; 64];
@@ -183,41 +173,14 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
+    unsafe fn no_shorts() -> [i16; 32] {
+        [0; 32]
+    }
+
+    #[inline(always)]
     unsafe fn shorts(rows: [*const i16; 2]) -> [i16; 32] {
         let rows = rows.map(|row| row.cast::<[i16; 16]>().read_unaligned());
         each!(0; 32, i => rows[i / 16][i % 16])
-    }
-
-    #[inline(always)]
-    unsafe fn widened(rows: [[i8; 16]; 2]) -> [i16; 32] {
-        each!(0; 32, i => i16::from(rows[i / 16][i % 16]))
-    }
-
-    #[inline(always)]
-    unsafe fn six_bits(rows: Rows) -> [[i16; 32]; 2] {
-        let mut out = [[0; 32]; 2];
-        for (r, row) in rows.iter().enumerate() {
-            let bytes = row.add(4).cast::<[u8; 12]>().read_unaligned();
-            for j in 0..4 {
-                let (a, b, c) = (bytes[j], bytes[j + 4], bytes[j + 8]);
-                out[0][16 * r + j] = i16::from(a & 63);
-                out[0][16 * r + j + 4] = i16::from(c & 15 | a >> 6 << 4);
-                out[1][16 * r + j] = i16::from(b & 63);
-                out[1][16 * r + j + 4] = i16::from(c >> 4 | b >> 6 << 4);
-            }
-        }
-        out
-    }
-
-    #[inline(always)]
-    unsafe fn times(a: [i16; 32], b: i16) -> [i16; 32] {
-        each!(0; 32, i => a[i].wrapping_mul(b))
-    }
-
-    #[inline(always)]
-    unsafe fn spread(rows: [i16; 32], group: usize, halves: bool) -> [i16; 32] {
-        let [first, second] = if halves { [2 * group, 2 * group + 1] } else { [group; 2] };
-        each!(0; 32, i => rows[i / 16 * 16 + if i % 16 < 8 { first } else { second }])
     }
 
     #[inline(always)]

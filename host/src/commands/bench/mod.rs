@@ -20,7 +20,7 @@ use print::{Described, Row};
 use crate::{
     cli::BenchArgs,
     model::{EMBEDDED, LoadedModel},
-    placement::{ContextWish, Wishes},
+    placement::ContextWish,
     progress::Waiting,
     setup::{self, Request, Running},
 };
@@ -137,22 +137,10 @@ fn shape(model: &Model, context: u32, test: &Test) -> Shape {
 }
 
 fn request(args: &BenchArgs, threads: u32, context: u32) -> Request {
+    let context = ContextWish::Tokens(context);
     Request {
-        plugins: args.plugins.clone(),
-        backend: (args.backend != "auto").then(|| args.backend.clone()),
-        fallback: !args.no_fallback,
-        features: args.cpu_features.clone(),
-        devices: args.devices.clone().unwrap_or_default(),
         threads,
-        wishes: Wishes {
-            context: Some(ContextWish::Tokens(context)),
-            batch: Some(args.batch_size),
-            layers: args.gpu_layers,
-            ..Wishes::default()
-        },
-        sequences: 1,
-        rows: 1,
-        ahead: 0,
         cache_type: args.kv_type,
+        ..args.place.request(Some(context), Some(args.batch_size))
     }
 }
