@@ -335,3 +335,6 @@ pub fn rows(launcher: &mut Launcher<'_>, operands: &Operands<'_>) -> Result<()> 
     let (module, name) = (name!("product.{ty}"), name!("rows_{ty}"));
     launcher.launch(&module, &name, grid, [width, 1, 1], &argument)
 }
+
+#[cfg(test)]
+mod tests;
