@@ -14,7 +14,7 @@ use host::{execution::device::Target, log};
 use serde_json::Value;
 use tests::{command, targets};
 
-use crate::{EMULATED, emulation, plugins};
+use crate::{EMULATED, emulation, has_card, plugin, plugins};
 
 /// Values of a column.
 const D: u32 = 5;
@@ -73,8 +73,10 @@ impl Opened {
     }
 }
 
+/// The emulated devices; without them, those of a card.
 pub fn opened() -> Option<Vec<Opened>> {
-    Some(targets(emulation()?).iter().map(Opened::new).collect())
+    let library = emulation().or_else(|| has_card().then(plugin))?;
+    Some(targets(library).iter().map(Opened::new).collect())
 }
 
 /// y = 2·(a + b) over `[D, T]`; the buffers are a, b and y.
@@ -168,8 +170,8 @@ fn writes_larger_than_what_is_pinned_arrive_whole_and_in_order() {
 #[test]
 fn devices_copy_to_each_other_and_wait_for_each_other() {
     let Some(devices) = opened() else { return };
-    let [one, two] = &devices[..] else {
-        panic!("two emulated devices")
+    let [one, two, ..] = &devices[..] else {
+        panic!("two devices: GRAFT_CUDA37_DEVICES=2x1024 makes them of one card")
     };
     let (from, to, end) = (one.hold(64), two.hold(64), two.hold(64));
     let event = one.device.create_event().into_result().unwrap();

@@ -15,7 +15,7 @@ mod shapes;
 mod single;
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -23,6 +23,10 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::{command, cpu_backend, host, json};
+
+/// The environment variable that leaves the emulation out where it is 0: what needs no fault and no second device then
+/// runs on the card alone.
+const EMULATION: &str = "GRAFT_TESTS_EMULATION";
 
 /// The name of the emulated backend.
 const EMULATED: &str = "cuda37-emulated";
@@ -32,8 +36,12 @@ fn emulation() -> Option<PathBuf> {
     has_compiler().then(|| tests::build("backend-cuda37/emulation", &[]))
 }
 
-/// Whether g++ is there; what is not tested without it is said on standard error.
+/// Whether g++ is there, and the emulation wanted; what is not tested without it is said on standard error.
 fn has_compiler() -> bool {
+    if env::var_os(EMULATION).is_some_and(|value| value == "0") {
+        eprintln!("not tested: the emulation, as {EMULATION}=0 asks");
+        return false;
+    }
     let compiler = Command::new("g++").arg("--version").output();
     let there = compiler.is_ok_and(|output| output.status.success());
     if !there {
@@ -62,10 +70,15 @@ struct Served {
     plugins: TempDir,
 }
 
+/// The plugin's shared library.
+fn plugin() -> PathBuf {
+    host().with_file_name("libbackend_cuda37.so")
+}
+
 /// The emulated backend where there is g++; the plugin itself where there is a card.
 fn served() -> Vec<Served> {
     let emulated = emulation().map(|library| (EMULATED, library));
-    let card = has_card().then(|| ("cuda37", host().with_file_name("libbackend_cuda37.so")));
+    let card = has_card().then(|| ("cuda37", plugin()));
     let served = |(name, library): (&'static str, PathBuf)| Served {
         name,
         plugins: folder_with(&library),

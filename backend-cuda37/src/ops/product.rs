@@ -340,3 +340,6 @@ pub fn rows(launcher: &mut Launcher<'_>, operands: &Operands<'_>) -> Result<()> 
     let (module, name) = (name!("rows.{ty}"), name!("rows_{ty}"));
     launcher.launch(&module, &name, grid, [width, 1, 1], &argument)
 }
+
+#[cfg(test)]
+mod tests;
