@@ -10,6 +10,7 @@ mod emulation;
 mod golden;
 mod long;
 mod plans;
+mod precision;
 mod single;
 
 use std::{
