@@ -27,6 +27,17 @@ __device__ __forceinline__ uint32_t permute(uint32_t a, uint32_t b, uint32_t sel
 #endif
 }
 
+// n·2^Bits + c by one instruction, where the compiler would take two.
+template <int Bits> __device__ __forceinline__ int32_t shifted_sum(uint32_t n, int32_t c) {
+#ifdef __CUDACC__
+    int32_t r;
+    asm("mad.lo.s32 %0, %1, %2, %3;" : "=r"(r) : "r"(n), "n"(1 << Bits), "r"(c));
+    return r;
+#else
+    return int32_t(n << Bits) + c;
+#endif
+}
+
 template <class T> __device__ __forceinline__ T at(const uint8_t *p) { return *reinterpret_cast<const T *>(p); }
 
 // By the plain instruction, whose address may be a distance from a register; that of read-only data takes a register as it is.
@@ -134,6 +145,9 @@ template <int Values, int Bytes, int Unit, int Groups> struct Shape : BlockOfCod
         return Start(p, B::CODES && B::BYTES % 4 ? uint32_t(reinterpret_cast<uint64_t>(p)) & 3 : 0, B::HEAD);
     }
 };
+
+// A word whose low half is the one asked for. By PRMT, since a shift would change places with what is done to the word before.
+__device__ __forceinline__ uint32_t half_of(uint32_t word, int half) { return half ? permute(word, word, 0x3232) : word; }
 
 // Byte i of `low`, and above it byte j of `high`, all of whose bytes are below 128: the bits of a code that lie apart meet
 // where the code is taken out of its word.
@@ -286,6 +300,7 @@ struct Block_q2_k : Shape<256, 84, 64, 4>, Quarters256 {
 struct Block_q3_k : Shape<256, 110, 64, 4>, Quarters256 {
     static constexpr float BIAS = 4;
     static const int PLACE = 6;
+    static const int ROWS = 6;
     struct Raw {
         uint32_t q[4], high[4], scales, d;
     };
@@ -431,6 +446,7 @@ struct Block_iq4_nl : Shape<32, 18, 32, 1>, Looked32 {
 
 struct Block_iq4_xs : Shape<256, 136, 64, 2>, Looked32 {
     static constexpr float BIAS = 128;
+    static const int ROWS = 6;
     struct Raw {
         uint32_t head[2], q[8];
     };
@@ -446,8 +462,8 @@ struct Block_iq4_xs : Shape<256, 136, 64, 2>, Looked32 {
     }
     static __device__ __forceinline__ void factors(const Raw &r, uint32_t part, int g, float &scale, float &) {
         uint32_t group = 2 * part + g;
-        uint32_t low = r.head[1] >> 4 * group & 15, high = r.head[0] >> (16 + 2 * group) & 3;
-        scale = low_f16(r.head[0]) * byte_less(low | high << 4, 0, 32);
+        uint32_t low = r.head[1] >> 4 * group & 0x0f, high = r.head[0] >> (12 + 2 * group) & 0x30;
+        scale = low_f16(r.head[0]) * byte_less(low | high, 0, 32);
     }
 };
 
@@ -469,12 +485,13 @@ struct Block_mxfp4 : Shape<32, 17, 32, 1> {
     }
     // Magnitudes are doubled.
     static __device__ __forceinline__ uint32_t number(const Raw &r, int c, int i) {
-        uint32_t q = r.q[c >> 1], magnitudes = permute(0x03020100u, 0x0c080604u, (q & 0x77777777u) >> 16 * (c & 1));
+        uint32_t q = r.q[c >> 1], selector = half_of(q & 0x77777777u, c & 1);
+        uint32_t magnitudes = permute(0x03020100u, 0x0c080604u, selector);
         return signed_byte(magnitudes, i, (i & 1 ? q : q << 4) & 0x80808080u, 2 * (c & 1) + (i >> 1));
     }
     // 2^(e − 128), since magnitudes are doubled: a denormal for e < 2, which is the larger of the two there, and only there.
     static __device__ __forceinline__ void factors(const Raw &r, uint32_t, int, float &scale, float &) {
-        scale = __int_as_float(max(int32_t(r.e << 23) - 0x00800000, int32_t(r.e << 21) + 0x00200000));
+        scale = __int_as_float(max(shifted_sum<23>(r.e, -0x00800000), shifted_sum<21>(r.e, 0x00200000)));
     }
 };
 

@@ -37,14 +37,18 @@ template <class B, int C> struct FewColumns {
         uint32_t c = threadIdx.x % CHUNKS, u = threadIdx.x / CHUNKS, turn = blockDim.x / CHUNKS;
         uint32_t part = B::part(begin + u), first = B::index(part, c, 0), k = B::block(begin + u) * B::VALUES + first;
         float factors[4];
+        int64_t ahead[4];
 #pragma unroll
-        for (int i = 0; i < 4; ++i) factors[i] = RAISED * power_of_two(-place<B>(c, i));
+        for (int i = 0; i < 4; ++i) {
+            factors[i] = RAISED * power_of_two(-place<B>(c, i));
+            ahead[i] = int64_t(B::index(part, c, i)) - first;
+        }
 #pragma unroll 1
         for (x += k; u < end; u += turn, x += turn / PARTS * B::VALUES) {
             float v[4];
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
-                if (B::CODES) v[i] = x[int32_t(B::index(part, c, i) - first)] * factors[i];
+                if (B::CODES) v[i] = x[ahead[i]] * factors[i];
                 else v[i] = (begin + u) * B::UNIT + first + i < a.k ? x[i] : 0.0f;
             }
             shared.x[column][c][u] = make_float4(v[0], v[1], v[2], v[3]);

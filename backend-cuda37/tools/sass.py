@@ -34,7 +34,7 @@ TYPES = {
     "iq4_nl": (18, 32, 32, 32), "iq4_xs": (136, 256, 64, 32), "mxfp4": (17, 32, 32, 32),
 }
 # that a group of lanes has at a time; four of other types
-ROWS = {"q4_0": 6, "q5_0": 6, "q5_1": 6, "q4_1": 8, "iq4_nl": 8, "mxfp4": 8}
+ROWS = {"q4_0": 6, "q5_0": 6, "q5_1": 6, "q3_k": 6, "iq4_xs": 6, "q4_1": 8, "iq4_nl": 8, "mxfp4": 8}
 LIMITS = {"q4_k": 3.5, "mxfp4": 3.3, "q6_k": 5.1, "q8_0": 6.6}
 
 

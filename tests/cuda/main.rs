@@ -11,6 +11,7 @@ mod failures;
 mod golden;
 mod long;
 mod plans;
+mod precision;
 mod shapes;
 mod single;
 
