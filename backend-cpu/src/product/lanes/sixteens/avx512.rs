@@ -121,7 +121,7 @@ struct PickedOfRow<const BYTES: usize, const AT: usize>;
 
 impl<const BYTES: usize, const AT: usize> PickedOfRow<BYTES, AT> {
     /// Whether each four are in two neighbouring vectors.
-    const FITS: bool = BYTES % 2 == 0 && 16 * BYTES > 256 && 16 * BYTES <= 320;
+    const FITS: bool = BYTES.is_multiple_of(2) && 16 * BYTES > 256 && 16 * BYTES <= 320;
     /// 16 bytes of each block of the q-th four, from vector q and the next one.
     const SIXTEENS: [Words; 4] = [
         Self::sixteens(0),
@@ -269,7 +269,7 @@ unsafe fn spread_bits() -> __m512i {
         let mut table = [0; 16];
         let mut i = 0;
         while i < 64 {
-            table[i / 4] |= ((i / 4 >> (i % 4) & 1) << (8 * (i % 4) + 4)) as u32;
+            table[i / 4] |= ((((i / 4) >> (i % 4)) & 1) << (8 * (i % 4) + 4)) as u32;
             i += 1;
         }
         table
