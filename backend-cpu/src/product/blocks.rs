@@ -11,7 +11,7 @@ pub(super) use {
     small::{IQ4_NL, MXFP4, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0},
 };
 
-use super::lanes::{Four, Lanes, Rows, SuperLanes};
+use super::lanes::{Fours, Lanes, Rows, SixteenLanes, SuperLanes};
 
 /// What codes are.
 pub(super) trait Coding {
@@ -21,7 +21,7 @@ pub(super) trait Coding {
     /// What is taken off unsigned codes; none where codes are signed as they are.
     const OFFSET: Option<u8>;
 
-    /// What is taken off codes as [`Coding::dots`] takes them: signed ones that must not stay so have 128 added.
+    /// What is taken off codes as [`Coding::sums_of_32`] takes them: signed ones that must not stay so have 128 added.
     #[inline(always)]
     fn offset<L: Lanes>() -> u8 {
         match Self::OFFSET {
@@ -31,7 +31,7 @@ pub(super) trait Coding {
         }
     }
 
-    /// Codes as [`Coding::dots`] takes them.
+    /// Codes as [`Coding::sums_of_32`] takes them.
     ///
     /// # Safety
     /// As [`Lanes`]. So for the others.
@@ -44,14 +44,20 @@ pub(super) trait Coding {
         }
     }
 
-    /// Adds sums over 4 neighbours of ready codes times activations.
+    /// Sums of the products of the ready codes of sixteen blocks with as many of a column, eight times 64 bytes, aligned.
     ///
     /// # Safety
     /// As [`Lanes`].
     #[inline(always)]
-    unsafe fn dots<L: Lanes>(sums: L::Ints, codes: L::Bytes, x: L::Bytes) -> L::Ints {
+    unsafe fn sums_of_32<L: SixteenLanes, W: Small>(codes: &[L::Bytes; 8], x: *const u8) -> L::Ints {
         // SAFETY: the caller's promise.
-        unsafe { L::add_dots(sums, codes, x, Self::OFFSET.is_none() && !L::WHOLE_BYTES) }
+        unsafe {
+            if Self::OFFSET.is_none() && !L::WHOLE_BYTES {
+                L::dots::<true>(codes, x, W::LARGEST)
+            } else {
+                L::dots::<false>(codes, x, W::LARGEST)
+            }
+        }
     }
 
     /// A code's value, but for the minimum.
@@ -224,26 +230,29 @@ pub(super) trait Supers: Blocks {
     unsafe fn parts<L: SuperLanes>(block: *const u8) -> [L::Bytes; 4];
 }
 
-/// A block type of 32 values, four blocks at a time.
+/// A block type of 32 values, sixteen blocks at a time.
 pub(super) trait Small: Blocks {
-    /// The first 16 codes of four blocks of a row, and their last 16.
+    /// The largest code, or magnitude of one.
+    const LARGEST: u8;
+
+    /// The codes of sixteen blocks: of each the first four, the next four, and so on.
     ///
     /// # Safety
     /// As [`Blocks`]. So for the others.
-    unsafe fn codes_of_four<L: Lanes>(four: Four) -> [L::Bytes; 2];
+    unsafe fn codes_of_sixteen<L: SixteenLanes>(fours: &Fours) -> [L::Bytes; 8];
 
-    /// The scales of eight blocks of two rows; where there are fewer, finite numbers stand for the others.
+    /// The scales of sixteen blocks; where there are fewer, finite numbers stand for the others.
     ///
     /// # Safety
     /// As [`Blocks`].
-    unsafe fn scales<L: Lanes>(fours: &[[Four; 2]; 2]) -> L::Floats;
+    unsafe fn scales<L: SixteenLanes>(fours: &Fours) -> L::Floats;
 
     /// What is added to their values, where codes have minima.
     ///
     /// # Safety
     /// As [`Blocks`].
     #[inline(always)]
-    unsafe fn minima<L: Lanes>(_: &[[Four; 2]; 2]) -> L::Floats {
+    unsafe fn minima<L: SixteenLanes>(_: &Fours) -> L::Floats {
         // SAFETY: the caller's promise.
         unsafe { L::zero() }
     }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     lanes::{Lanes, Rows},
-    octets, quads, supers,
+    quads, sixteens, supers,
 };
 
 /// Rows of a tile.
@@ -16,7 +16,7 @@ pub(super) const MANY_ROWS: usize = 64;
 pub(super) const FEW_COLUMNS: usize = 8;
 /// How far ahead memory is asked for: as many bytes as arrive while one is waited for, with room to spare. Measured; half of it
 /// costs a fifth of the speed, and far more no longer fits into the first cache.
-const AHEAD: usize = 8 << 10;
+pub(super) const AHEAD: usize = 8 << 10;
 /// Values along K that are unpacked at a time: a multiple of every block.
 pub(super) const CHUNK: usize = 256;
 
@@ -82,8 +82,8 @@ pub(super) struct Kernel {
 /// How columns lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Takes {
-    /// Quantized by [`super::octets`].
-    Octets = 0,
+    /// Quantized by [`super::sixteens`].
+    Sixteens = 0,
     /// Quantized by [`super::supers`].
     Supers = 1,
     /// Quantized by [`super::quads`].
@@ -98,7 +98,7 @@ type ColumnBytes = fn(usize) -> usize;
 impl Takes {
     /// Those that are quantized, each with the bytes of a column of so many values.
     pub const QUANTIZED: [(Takes, ColumnBytes); 3] = [
-        (Takes::Octets, octets::column_bytes),
+        (Takes::Sixteens, sixteens::column_bytes),
         (Takes::Supers, supers::column_bytes),
         (Takes::Quads, quads::column_bytes),
     ];

@@ -8,8 +8,10 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod scalar;
+mod sixteens;
 mod supers;
 
+pub(super) use sixteens::{Fours, SixteenLanes};
 #[cfg(target_arch = "x86_64")]
 pub(super) use {avx2::Avx2, avx512::Avx512};
 pub(super) use {scalar::Scalar, supers::SuperLanes};
@@ -129,21 +131,6 @@ pub(super) trait Lanes {
     /// `signed` from −128, and x from −127 to 127.
     unsafe fn add_dots(sums: Self::Ints, w: Self::Bytes, x: Self::Bytes, signed: bool) -> Self::Ints;
 
-    /// Byte `AT` and the next 15 of each of four blocks of `BYTES` bytes.
-    unsafe fn sixteens<const BYTES: usize, const AT: usize>(four: Four) -> Self::Bytes;
-    /// Byte `AT` and the next 15 of each of four blocks of `BYTES` bytes, and the next 16.
-    unsafe fn thirty_twos<const BYTES: usize, const AT: usize>(four: Four) -> [Self::Bytes; 2];
-    /// 16 for every bit of the word at byte `AT` of each of four blocks of `BYTES` bytes, 0 where there is none: for the first
-    /// 16 bits of each, and the last 16.
-    unsafe fn fifth_bits<const BYTES: usize, const AT: usize>(four: Four) -> [Self::Bytes; 2];
-    /// The f16 at byte `AT` of each of eight blocks of `BYTES` bytes, in two rows.
-    unsafe fn halves<const BYTES: usize, const AT: usize>(fours: &[[Four; 2]; 2]) -> Self::Floats;
-    /// 2^(e − 128), exactly, for the byte e at byte `AT` of each of eight blocks of `BYTES` bytes, in two rows.
-    unsafe fn powers<const BYTES: usize, const AT: usize>(fours: &[[Four; 2]; 2]) -> Self::Floats;
-    /// The same eight values for both rows.
-    unsafe fn both_eights(from: *const f32) -> Self::Floats;
-    /// Four times each of the first four values of row `row`, or, for `quad` 1, of the last four.
-    unsafe fn spread_four(v: Self::Floats, row: usize, quad: usize) -> Self::Floats;
     /// The sums of a's first and last eight values, then of b's.
     unsafe fn folded(a: Self::Floats, b: Self::Floats) -> Self::Floats;
 }

@@ -146,8 +146,8 @@ unsafe fn add<L: SuperLanes, const N: usize>(blocks: Rows, columns: &[*const Qua
                 let [first, last] = IQ4_XS::quad::<L>(block, quad);
                 for (products, column) in products.iter_mut().zip(columns) {
                     let x = (&raw const (**column).codes[quad]).cast::<u8>();
-                    let dots = Signed::dots::<L>(L::no_ints(), first, L::load64(x));
-                    let dots = Signed::dots::<L>(dots, last, L::load64(x.add(64)));
+                    let dots = L::add_dots(L::no_ints(), first, L::load64(x), !L::WHOLE_BYTES);
+                    let dots = L::add_dots(dots, last, L::load64(x.add(64)), !L::WHOLE_BYTES);
                     *products = L::fma(L::floats(dots), scale, *products);
                 }
             }

@@ -2,7 +2,7 @@
 
 use backend_api::types::Type;
 
-use super::{blocks::*, exact, kernel::*, lanes, octets, plain, quads, supers};
+use super::{blocks::*, exact, kernel::*, lanes, plain, quads, sixteens, supers};
 use crate::kernel_set::{KernelSet, Kernels};
 
 /// How a product is computed.
@@ -73,15 +73,15 @@ macro_rules! integer_kernels {
             use super::*;
 
             $(#[$feature])?
-            unsafe fn octets<W: Small>(weights: &Weights, columns: &[*const u8], tile: &mut [f32], stride: usize) {
+            unsafe fn sixteens<W: Small>(weights: &Weights, columns: &[*const u8], tile: &mut [f32], stride: usize) {
                 // SAFETY: the caller's promise, and the features are enabled.
-                unsafe { octets::product::<$lanes, W, $columns>(weights, columns, tile, stride) }
+                unsafe { sixteens::product::<$lanes, W>(weights, columns, tile, stride) }
             }
 
             $(#[$feature])?
-            pub(super) unsafe fn quantize_octets(x: &[f32], to: *mut u8) {
+            pub(super) unsafe fn quantize_sixteens(x: &[f32], to: *mut u8) {
                 // SAFETY: the caller's promise.
-                unsafe { octets::quantize(x, to) }
+                unsafe { sixteens::quantize(x, to) }
             }
 
             $(#[$feature])?
@@ -108,8 +108,8 @@ macro_rules! integer_kernels {
                 unsafe { quads::quantize(x, to) }
             }
 
-            fn of_octets<W: Small>() -> Product {
-                octets::<W>
+            fn of_sixteens<W: Small>() -> Product {
+                sixteens::<W>
             }
 
             fn of_supers<W: Supers>() -> Product {
@@ -120,7 +120,7 @@ macro_rules! integer_kernels {
                 if ty == Type::IQ4_XS {
                     return Some(quads);
                 }
-                for_small_blocks!(ty, of_octets).or_else(|| for_supers!(ty, of_supers))
+                for_small_blocks!(ty, of_sixteens).or_else(|| for_supers!(ty, of_supers))
             }
         }
     };
@@ -224,7 +224,7 @@ type Quantize = unsafe fn(&[f32], *mut u8);
 macro_rules! quantizers {
     ($module:ident) => {
         [
-            $module::quantize_octets,
+            $module::quantize_sixteens,
             $module::quantize_supers,
             $module::quantize_quads,
         ]
@@ -276,7 +276,7 @@ pub(super) fn takes(ty: Type, way: Way) -> Takes {
         Way::Exact => Takes::Plain,
         Way::Integer if ty == Type::IQ4_XS => Takes::Quads,
         Way::Integer if ty.block_values() == 256 => Takes::Supers,
-        Way::Integer => Takes::Octets,
+        Way::Integer => Takes::Sixteens,
     }
 }
 

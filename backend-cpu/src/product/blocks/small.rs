@@ -6,7 +6,7 @@
 use backend_api::decode::{IQ4_VALUES, MXFP4_DOUBLED};
 
 use super::{Blocks, Head, Shifted, Signed, Small, Unsigned, f16, word};
-use crate::product::lanes::{Four, Lanes, Rows, at};
+use crate::product::lanes::{Fours, Lanes, Rows, SixteenLanes, at};
 
 /// The codes of MXFP4 are doubled, and this much above their value.
 const ABOVE: u8 = 12;
@@ -23,8 +23,8 @@ const MXFP4_CODES: [i8; 16] = {
 
 /// Declares a type of 32 values with one head.
 macro_rules! block {
-    ($name:ident, $bytes:literal, $coding:ty, $lanes:ident, $numbers:ident, codes($rows:ident) $codes:expr,
-     scales($fours:ident) $scales:expr $(, minima $minima:expr)?, four($four:ident) $four_codes:expr
+    ($name:ident, $bytes:literal, $coding:ty, $largest:literal, $lanes:ident, $numbers:ident, codes($rows:ident) $codes:expr,
+     scales($fours:ident) $scales:expr $(, minima $minima:expr)?, sixteen $sixteen:expr
      $(, nibbles($at:literal, $nibbles:ident) $nibble_codes:expr)?) => {
         #[doc = concat!("See [`backend_api::types::Type::", stringify!($name), "`].")]
         pub(in crate::product) struct $name;
@@ -71,18 +71,20 @@ macro_rules! block {
         }
 
         impl Small for $name {
+            const LARGEST: u8 = $largest;
+
             #[inline(always)]
-            unsafe fn codes_of_four<$lanes: Lanes>($four: Four) -> [$lanes::Bytes; 2] {
-                $four_codes
+            unsafe fn codes_of_sixteen<$lanes: SixteenLanes>($fours: &Fours) -> [$lanes::Bytes; 8] {
+                $sixteen
             }
 
             #[inline(always)]
-            unsafe fn scales<$lanes: Lanes>($fours: &[[Four; 2]; 2]) -> $lanes::Floats {
+            unsafe fn scales<$lanes: SixteenLanes>($fours: &Fours) -> $lanes::Floats {
                 $scales
             }
             $(
                 #[inline(always)]
-                unsafe fn minima<$lanes: Lanes>($fours: &[[Four; 2]; 2]) -> $lanes::Floats {
+                unsafe fn minima<$lanes: SixteenLanes>($fours: &Fours) -> $lanes::Floats {
                     $minima
                 }
             )?
@@ -90,41 +92,46 @@ macro_rules! block {
     };
 }
 
-block!(Q8_0, 34, Signed, L, scale, codes(r) L::load32(at(r, 2)),
-    scales(f) L::halves::<34, 0>(f), four(f) L::thirty_twos::<34, 2>(f));
-block!(Q4_0, 18, Shifted<8>, L, scale, codes(r) L::nibbles16(at(r, 2)),
-    scales(f) L::halves::<18, 0>(f), four(f) nibbles::<L, 18, 2>(f), nibbles(2, n) n);
-block!(Q4_1, 20, Unsigned, L, scale_and_min, codes(r) L::nibbles16(at(r, 4)),
-    scales(f) L::halves::<20, 0>(f), minima L::halves::<20, 2>(f), four(f) nibbles::<L, 20, 4>(f), nibbles(4, n) n);
-block!(Q5_0, 22, Shifted<16>, L, scale, codes(r) five_bits::<L>(at(r, 2)),
-    scales(f) L::halves::<22, 0>(f), four(f) fives::<L, 22, 2, 6>(f));
-block!(Q5_1, 24, Unsigned, L, scale_and_min, codes(r) five_bits::<L>(at(r, 4)),
-    scales(f) L::halves::<24, 0>(f), minima L::halves::<24, 2>(f), four(f) fives::<L, 24, 4, 8>(f));
-block!(IQ4_NL, 18, Signed, L, scale, codes(r) L::lookup(&IQ4_VALUES, L::nibbles16(at(r, 2))),
-    scales(f) L::halves::<18, 0>(f), four(f) looked_up::<L>(&IQ4_VALUES, nibbles::<L, 18, 2>(f)),
+block!(Q8_0, 34, Signed, 128, L, scale, codes(r) L::load32(at(r, 2)),
+    scales(f) L::halves::<34, 0>(f), sixteen L::thirty_twos::<34, 2>(f));
+block!(Q4_0, 18, Shifted<8>, 15, L, scale, codes(r) L::nibbles16(at(r, 2)),
+    scales(f) L::halves::<18, 0>(f), sixteen nibbles::<L, 18, 2>(f), nibbles(2, n) n);
+block!(Q4_1, 20, Unsigned, 15, L, scale_and_min, codes(r) L::nibbles16(at(r, 4)),
+    scales(f) L::halves::<20, 0>(f), minima L::halves::<20, 2>(f), sixteen nibbles::<L, 20, 4>(f), nibbles(4, n) n);
+block!(Q5_0, 22, Shifted<16>, 31, L, scale, codes(r) five_bits::<L>(at(r, 2)),
+    scales(f) L::halves::<22, 0>(f), sixteen L::with_fifth_bits::<22, 2>(nibbles::<L, 22, 6>(f), f));
+block!(Q5_1, 24, Unsigned, 31, L, scale_and_min, codes(r) five_bits::<L>(at(r, 4)),
+    scales(f) L::halves::<24, 0>(f), minima L::halves::<24, 2>(f),
+    sixteen L::with_fifth_bits::<24, 4>(nibbles::<L, 24, 8>(f), f));
+block!(IQ4_NL, 18, Signed, 128, L, scale, codes(r) L::lookup(&IQ4_VALUES, L::nibbles16(at(r, 2))),
+    scales(f) L::halves::<18, 0>(f), sixteen looked_up::<L>(&IQ4_VALUES, nibbles::<L, 18, 2>(f)),
     nibbles(2, n) L::lookup(&IQ4_VALUES, n));
-block!(MXFP4, 17, Shifted<ABOVE>, L, exponent, codes(r) L::lookup(&MXFP4_CODES, L::nibbles16(at(r, 1))),
-    scales(f) L::powers::<17, 0>(f), four(f) looked_up::<L>(&MXFP4_CODES, nibbles::<L, 17, 1>(f)),
+block!(MXFP4, 17, Shifted<ABOVE>, 24, L, exponent, codes(r) L::lookup(&MXFP4_CODES, L::nibbles16(at(r, 1))),
+    scales(f) L::powers::<17, 0>(f), sixteen looked_up::<L>(&MXFP4_CODES, nibbles::<L, 17, 1>(f)),
     nibbles(1, n) L::lookup(&MXFP4_CODES, n));
 
 /// Nibbles from byte `AT` of blocks of so many bytes.
 #[inline(always)]
-unsafe fn nibbles<L: Lanes, const BYTES: usize, const AT: usize>(four: Four) -> [L::Bytes; 2] {
-    let both = L::sixteens::<BYTES, AT>(four);
-    [L::field(both, 0, 15), L::field(both, 4, 15)]
+unsafe fn nibbles<L: SixteenLanes, const BYTES: usize, const AT: usize>(fours: &Fours) -> [L::Bytes; 8] {
+    let [a, b, c, d] = L::sixteens::<BYTES, AT>(fours);
+    [
+        L::field(a, 0, 15),
+        L::field(b, 0, 15),
+        L::field(c, 0, 15),
+        L::field(d, 0, 15),
+        L::field(a, 4, 15),
+        L::field(b, 4, 15),
+        L::field(c, 4, 15),
+        L::field(d, 4, 15),
+    ]
 }
 
 #[inline(always)]
-unsafe fn looked_up<L: Lanes>(table: &[i8; 16], codes: [L::Bytes; 2]) -> [L::Bytes; 2] {
-    [L::lookup(table, codes[0]), L::lookup(table, codes[1])]
-}
-
-/// 32 fifth bits from byte `HIGH`, and nibbles from byte `LOW`.
-#[inline(always)]
-unsafe fn fives<L: Lanes, const BYTES: usize, const HIGH: usize, const LOW: usize>(four: Four) -> [L::Bytes; 2] {
-    let [first, last] = nibbles::<L, BYTES, LOW>(four);
-    let fifth = L::fifth_bits::<BYTES, HIGH>(four);
-    [L::or(first, fifth[0]), L::or(last, fifth[1])]
+unsafe fn looked_up<L: Lanes>(table: &[i8; 16], mut codes: [L::Bytes; 8]) -> [L::Bytes; 8] {
+    for codes in &mut codes {
+        *codes = L::lookup(table, *codes);
+    }
+    codes
 }
 
 /// A scale in f16.

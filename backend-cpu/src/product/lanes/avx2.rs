@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Four, Lanes, PanelLanes, Rows};
+use super::{Lanes, PanelLanes, Rows};
 
 /// AVX2, FMA and F16C, with the dot product instructions of AVX-VNNI or without.
 pub(in super::super) struct Avx2<const VNNI: bool>;
@@ -29,68 +29,6 @@ pub(super) unsafe fn sum(v: __m256) -> f32 {
 unsafe fn sign_moved(w: [__m256i; 2], x: [__m256i; 2]) -> ([__m256i; 2], [__m256i; 2]) {
     // SAFETY: callers have AVX2.
     unsafe { (both!(_mm256_abs_epi8(w)), both!(_mm256_sign_epi8(x, w))) }
-}
-
-/// 16 bytes from byte `at` of a block.
-#[inline(always)]
-unsafe fn sixteen(block: *const u8, at: usize) -> __m128i {
-    // SAFETY: callers have AVX2, and the bytes are readable.
-    unsafe { _mm_loadu_si128(block.add(at).cast()) }
-}
-
-/// Puts what lies at byte `at` of blocks into places of a vector, one by one.
-macro_rules! gathered {
-    ($insert:ident, $as:ty, $at:expr, $($i:literal $block:expr),*) => {{
-        let v = _mm_setzero_si128();
-        $(let v = $insert::<$i>(v, $block.add($at).cast::<$as>().read_unaligned() as i32);)*
-        v
-    }};
-}
-
-/// The word at byte `at` of each of four blocks of `bytes` bytes.
-#[inline(always)]
-unsafe fn words(four: Four, bytes: usize, at: usize) -> __m128i {
-    // SAFETY: callers have AVX2, and the bytes are readable. So for the others.
-    unsafe {
-        gathered!(_mm_insert_epi32, i32, at, 0 four.block(0, bytes), 1 four.block(1, bytes), 2 four.block(2, bytes),
-            3 four.block(3, bytes))
-    }
-}
-
-/// The 16 bits at byte `at` of each of eight blocks of `bytes` bytes.
-#[inline(always)]
-pub(super) unsafe fn shorts(fours: &[Four; 2], bytes: usize, at: usize) -> __m128i {
-    let [a, b] = fours;
-    // SAFETY: as above.
-    unsafe {
-        gathered!(_mm_insert_epi16, u16, at, 0 a.block(0, bytes), 1 a.block(1, bytes), 2 a.block(2, bytes),
-            3 a.block(3, bytes), 4 b.block(0, bytes), 5 b.block(1, bytes), 6 b.block(2, bytes), 7 b.block(3, bytes))
-    }
-}
-
-/// The byte at byte `at` of each of eight blocks of `bytes` bytes, then zeros.
-#[inline(always)]
-unsafe fn eight_bytes(fours: &[Four; 2], bytes: usize, at: usize) -> __m128i {
-    let [a, b] = fours;
-    // SAFETY: as above.
-    unsafe {
-        gathered!(_mm_insert_epi8, u8, at, 0 a.block(0, bytes), 1 a.block(1, bytes), 2 a.block(2, bytes),
-            3 a.block(3, bytes), 4 b.block(0, bytes), 5 b.block(1, bytes), 6 b.block(2, bytes), 7 b.block(3, bytes))
-    }
-}
-
-/// The low 128 bits of both.
-#[inline(always)]
-unsafe fn low_halves(a: __m256i, b: __m256i) -> __m256i {
-    // SAFETY: callers have AVX2.
-    unsafe { _mm256_permute2x128_si256::<0x20>(a, b) }
-}
-
-/// The high 128 bits of both.
-#[inline(always)]
-unsafe fn high_halves(a: __m256i, b: __m256i) -> __m256i {
-    // SAFETY: callers have AVX2.
-    unsafe { _mm256_permute2x128_si256::<0x31>(a, b) }
 }
 
 // SAFETY of the intrinsics and reads: the trait's contract gives the features and the bytes.
@@ -291,77 +229,6 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
             return both!(_mm256_dpbusd_avx_epi32(sums, w, x));
         }
         Self::add_products(sums, Self::pairs_unsigned(w, x), [_mm256_set1_epi16(1); 2])
-    }
-
-    #[inline(always)]
-    unsafe fn sixteens<const BYTES: usize, const AT: usize>(four: Four) -> [__m256i; 2] {
-        let [a, b] = [sixteen(four.block(0, BYTES), AT), sixteen(four.block(1, BYTES), AT)];
-        let [c, d] = [sixteen(four.block(2, BYTES), AT), sixteen(four.block(3, BYTES), AT)];
-        [_mm256_set_m128i(b, a), _mm256_set_m128i(d, c)]
-    }
-
-    #[inline(always)]
-    unsafe fn thirty_twos<const BYTES: usize, const AT: usize>(four: Four) -> [[__m256i; 2]; 2] {
-        let first = Self::load32([four.block(0, BYTES).add(AT), four.block(2, BYTES).add(AT)]);
-        let second = Self::load32([four.block(1, BYTES).add(AT), four.block(3, BYTES).add(AT)]);
-        [both!(low_halves(first, second)), both!(high_halves(first, second))]
-    }
-
-    #[inline(always)]
-    unsafe fn fifth_bits<const BYTES: usize, const AT: usize>(four: Four) -> [[__m256i; 2]; 2] {
-        let words = _mm256_castsi128_si256(words(four, BYTES, AT));
-        let each = [
-            _mm256_permutevar8x32_epi32(words, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1)),
-            _mm256_permutevar8x32_epi32(words, _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3)),
-        ];
-        let low = [_mm256_set_epi64x(0x0101010101010101, 0, 0x0101010101010101, 0); 2];
-        let high = _mm256_set_epi64x(
-            0x0303030303030303,
-            0x0202020202020202,
-            0x0303030303030303,
-            0x0202020202020202,
-        );
-        let bit = [_mm256_set1_epi64x(0x8040201008040201u64 as i64); 2];
-        let sixteen = [_mm256_set1_epi8(16); 2];
-        let low = both!(_mm256_and_si256(both!(_mm256_shuffle_epi8(each, low)), bit));
-        let high = both!(_mm256_and_si256(both!(_mm256_shuffle_epi8(each, [high; 2])), bit));
-        [
-            both!(_mm256_and_si256(both!(_mm256_cmpeq_epi8(low, bit)), sixteen)),
-            both!(_mm256_and_si256(both!(_mm256_cmpeq_epi8(high, bit)), sixteen)),
-        ]
-    }
-
-    #[inline(always)]
-    unsafe fn halves<const BYTES: usize, const AT: usize>(fours: &[[Four; 2]; 2]) -> [__m256; 2] {
-        let halves = [shorts(&fours[0], BYTES, AT), shorts(&fours[1], BYTES, AT)];
-        both!(_mm256_cvtph_ps(halves))
-    }
-
-    #[inline(always)]
-    unsafe fn powers<const BYTES: usize, const AT: usize>(fours: &[[Four; 2]; 2]) -> [__m256; 2] {
-        let bytes = [eight_bytes(&fours[0], BYTES, AT), eight_bytes(&fours[1], BYTES, AT)];
-        let e = both!(_mm256_cvtepu8_epi32(bytes));
-        let less = both!(_mm256_sub_epi32(e, [_mm256_set1_epi32(1); 2]));
-        let normal = [_mm256_slli_epi32::<23>(less[0]), _mm256_slli_epi32::<23>(less[1])];
-        let small = both!(_mm256_sllv_epi32([_mm256_set1_epi32(0x0020_0000); 2], e));
-        let tiny = both!(_mm256_cmpgt_epi32([_mm256_set1_epi32(2); 2], e));
-        let power = both!(_mm256_blendv_epi8(normal, small, tiny));
-        both!(_mm256_castsi256_ps(power))
-    }
-
-    #[inline(always)]
-    unsafe fn both_eights(from: *const f32) -> [__m256; 2] {
-        [_mm256_loadu_ps(from); 2]
-    }
-
-    #[inline(always)]
-    unsafe fn spread_four(v: [__m256; 2], row: usize, quad: usize) -> [__m256; 2] {
-        let first = _mm256_set1_epi32(4 * quad as i32);
-        let orders = [
-            _mm256_add_epi32(first, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1)),
-            _mm256_add_epi32(first, _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3)),
-        ];
-        both!(_mm256_permutevar8x32_ps([v[row]; 2], orders))
     }
 
     #[inline(always)]

@@ -2,10 +2,7 @@
 
 use std::arch::{asm, x86_64::*};
 
-use super::{
-    Four, Lanes, PanelLanes, Rows,
-    avx2::{self, sum},
-};
+use super::{Lanes, PanelLanes, Rows, avx2::sum};
 
 /// AVX-512, with the dot product instructions of VNNI or without.
 pub(in super::super) struct Avx512<const VNNI: bool>;
@@ -35,130 +32,6 @@ pub(super) unsafe fn dpwssd(mut sums: __m512i, a: __m512i, b: __m512i) -> __m512
             options(pure, nomem, nostack, preserves_flags));
     }
     sums
-}
-
-impl Four {
-    /// 64 bytes from [`first_at`] and 64 that end where four blocks do, with zeros for what is missing.
-    #[inline(always)]
-    unsafe fn loaded<const BYTES: usize>(self) -> [__m512i; 2] {
-        let end = (self.count * BYTES) as isize;
-        // SAFETY: callers have AVX-512; bytes that are masked out are not read.
-        unsafe {
-            [
-                load_between(self.from, first_at(BYTES), end),
-                load_between(self.from, second_at(BYTES), end),
-            ]
-        }
-    }
-}
-
-/// 64 bytes from `from` + `at`, those before `from` and from `from` + `end` on as zeros, unread.
-#[inline(always)]
-unsafe fn load_between(from: *const u8, at: isize, end: isize) -> __m512i {
-    let (before, there) = ((-at).max(0) as u32, (end - at).clamp(0, 64) as u32);
-    let from = from.wrapping_offset(at);
-    // SAFETY: the caller's promise.
-    unsafe {
-        if before == 0 && there == 64 {
-            return _mm512_loadu_si512(from.cast());
-        }
-        let mask = u64::MAX.checked_shr(64 - there).unwrap_or(0) & u64::MAX << before;
-        _mm512_maskz_loadu_epi8(mask, from.cast())
-    }
-}
-
-/// Where the first load of [`Four::loaded`] begins. It must have every second block of an odd length at even places: words
-/// are picked from it.
-const fn first_at(bytes: usize) -> isize {
-    -((bytes % 2) as isize)
-}
-
-/// Where the second one begins.
-const fn second_at(bytes: usize) -> isize {
-    4 * bytes as isize - 64
-}
-
-/// Numbers of words, or shifts of them.
-#[repr(align(64))]
-struct Words([u16; 32]);
-
-impl Words {
-    #[inline(always)]
-    unsafe fn load(&self) -> __m512i {
-        // SAFETY: callers have AVX-512.
-        unsafe { _mm512_load_si512(self.0.as_ptr().cast()) }
-    }
-}
-
-/// What is picked of blocks of `BYTES` bytes that [`Four::loaded`] has loaded, from byte `AT` of each.
-struct Picked<const BYTES: usize, const AT: usize>;
-
-impl<const BYTES: usize, const AT: usize> Picked<BYTES, AT> {
-    /// 16 bytes of each block.
-    const SIXTEENS: Words = Self::words(8, 8, 16);
-    /// Four bytes of each block, four times.
-    const WORDS: Words = Self::words(8, 2, 4);
-    /// The two bytes that have the byte, or both, of each block in turn.
-    const SHORTS: Words = Self::words(1, 1, 1);
-    /// How far the byte is from the low end of these.
-    const SHIFTS: Words = {
-        let mut shifts = [0; 32];
-        let mut i = 0;
-        while i < 32 {
-            shifts[i] = (Self::at(i % 4) - first_at(BYTES)) as u16 % 2 * 8;
-            i += 1;
-        }
-        Words(shifts)
-    };
-
-    /// The place of a block's byte.
-    const fn at(block: usize) -> isize {
-        (block * BYTES + AT) as isize
-    }
-
-    /// `each` words of each block in turn, the same ones after `period`; `bytes` of them must be there.
-    const fn words(each: usize, period: usize, bytes: isize) -> Words {
-        let mut words = [0; 32];
-        // of longer blocks nothing is picked: two loads do not have four of them
-        let mut i = if BYTES > 32 { 32 } else { 0 };
-        while i < 32 {
-            let at = Self::at(i / each % 4);
-            let (first, second) = (at - first_at(BYTES), at - second_at(BYTES));
-            let whole = bytes == 1 || first % 2 == 0;
-            let word = if whole && first + bytes <= 64 {
-                first / 2
-            } else {
-                assert!(second >= 0 && second + bytes <= 64 && (bytes == 1 || second % 2 == 0));
-                32 + second / 2
-            };
-            words[i] = word as u16 + (i % each % period) as u16;
-            i += 1;
-        }
-        Words(words)
-    }
-
-    /// Whether all of [`Picked::SHORTS`] are in the first load.
-    const SHORTS_IN_FIRST: bool = Self::SHORTS.0[3] < 32;
-}
-
-/// The two bytes at, or around, byte `AT` of each of eight blocks of `BYTES` bytes, in two rows.
-#[inline(always)]
-unsafe fn shorts<const BYTES: usize, const AT: usize>(fours: &[[Four; 2]; 2]) -> __m256i {
-    // SAFETY: callers have AVX-512, and the blocks are readable.
-    unsafe {
-        let order = Picked::<BYTES, AT>::SHORTS.load();
-        let mut all = _mm512_setzero_si512();
-        for (i, four) in fours.as_flattened().iter().enumerate() {
-            let [a, b] = four.loaded::<BYTES>();
-            let four = if Picked::<BYTES, AT>::SHORTS_IN_FIRST {
-                _mm512_permutexvar_epi16(order, a)
-            } else {
-                _mm512_permutex2var_epi16(a, order, b)
-            };
-            all = _mm512_mask_mov_epi16(all, 15 << (4 * i), four);
-        }
-        _mm512_castsi512_si256(all)
-    }
 }
 
 // SAFETY of the intrinsics and reads: the trait's contract gives the features and the bytes.
@@ -347,67 +220,6 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
         } else {
             Self::add_products(sums, Self::pairs_unsigned(w, x), _mm512_set1_epi16(1))
         }
-    }
-
-    #[inline(always)]
-    unsafe fn sixteens<const BYTES: usize, const AT: usize>(four: Four) -> __m512i {
-        let [a, b] = four.loaded::<BYTES>();
-        _mm512_permutex2var_epi16(a, Picked::<BYTES, AT>::SIXTEENS.load(), b)
-    }
-
-    #[inline(always)]
-    unsafe fn thirty_twos<const BYTES: usize, const AT: usize>(four: Four) -> [__m512i; 2] {
-        let [a, b] = [four.block(0, BYTES).add(AT), four.block(1, BYTES).add(AT)];
-        let [c, d] = [four.block(2, BYTES).add(AT), four.block(3, BYTES).add(AT)];
-        let [first, second] = [Self::load32([a, b]), Self::load32([c, d])];
-        [
-            _mm512_shuffle_i64x2::<0b10_00_10_00>(first, second),
-            _mm512_shuffle_i64x2::<0b11_01_11_01>(first, second),
-        ]
-    }
-
-    #[inline(always)]
-    unsafe fn fifth_bits<const BYTES: usize, const AT: usize>(four: Four) -> [__m512i; 2] {
-        let [a, b] = four.loaded::<BYTES>();
-        let words = _mm512_permutex2var_epi16(a, Picked::<BYTES, AT>::WORDS.load(), b);
-        let first = _mm512_broadcast_i32x4(_mm_set_epi64x(0x0101010101010101, 0));
-        let last = _mm512_broadcast_i32x4(_mm_set_epi64x(0x0303030303030303, 0x0202020202020202));
-        let bit = _mm512_set1_epi64(0x8040201008040201u64 as i64);
-        let first = _mm512_test_epi8_mask(_mm512_shuffle_epi8(words, first), bit);
-        let last = _mm512_test_epi8_mask(_mm512_shuffle_epi8(words, last), bit);
-        [_mm512_maskz_set1_epi8(first, 16), _mm512_maskz_set1_epi8(last, 16)]
-    }
-
-    #[inline(always)]
-    unsafe fn halves<const BYTES: usize, const AT: usize>(fours: &[[Four; 2]; 2]) -> __m512 {
-        if BYTES > 32 {
-            let [a, b] = [avx2::shorts(&fours[0], BYTES, AT), avx2::shorts(&fours[1], BYTES, AT)];
-            return _mm512_cvtph_ps(_mm256_set_m128i(b, a));
-        }
-        _mm512_cvtph_ps(shorts::<BYTES, AT>(fours))
-    }
-
-    #[inline(always)]
-    unsafe fn powers<const BYTES: usize, const AT: usize>(fours: &[[Four; 2]; 2]) -> __m512 {
-        let shifts = Picked::<BYTES, AT>::SHIFTS.load();
-        let shorts = _mm256_srlv_epi16(shorts::<BYTES, AT>(fours), _mm512_castsi512_si256(shifts));
-        let e = _mm512_cvtepu16_epi32(_mm256_and_si256(shorts, _mm256_set1_epi16(0xff)));
-        let normal = _mm512_slli_epi32::<23>(_mm512_sub_epi32(e, _mm512_set1_epi32(1)));
-        let tiny = _mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2));
-        let power = _mm512_mask_sllv_epi32(normal, tiny, _mm512_set1_epi32(0x0020_0000), e);
-        _mm512_castsi512_ps(power)
-    }
-
-    #[inline(always)]
-    unsafe fn both_eights(from: *const f32) -> __m512 {
-        _mm512_broadcast_f32x8(_mm256_loadu_ps(from))
-    }
-
-    #[inline(always)]
-    unsafe fn spread_four(v: __m512, row: usize, quad: usize) -> __m512 {
-        let first = _mm512_set1_epi32((8 * row + 4 * quad) as i32);
-        let order = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-        _mm512_permutexvar_ps(_mm512_add_epi32(order, first), v)
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! Plain Rust, for processors without AVX2.
 
-use super::{Four, Lanes, Rows};
+use super::{Lanes, Rows};
 
 /// An array made in a loop, which the compiler turns into vectors.
 macro_rules! each {
@@ -220,59 +220,6 @@ impl Lanes for Scalar {
             let first = i / 4 * 8 + i % 4;
             sums[i] + i32::from(pairs[first]) + i32::from(pairs[first + 4])
         })
-    }
-
-    #[inline(always)]
-    unsafe fn sixteens<const BYTES: usize, const AT: usize>(four: Four) -> [u8; 64] {
-        let mut out = [0; 64];
-        for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            *out = four.block(i, BYTES).add(AT).cast::<[u8; 16]>().read_unaligned();
-        }
-        out
-    }
-
-    #[inline(always)]
-    unsafe fn thirty_twos<const BYTES: usize, const AT: usize>(four: Four) -> [[u8; 64]; 2] {
-        let next = Four {
-            from: four.from.wrapping_add(16),
-            ..four
-        };
-        [Self::sixteens::<BYTES, AT>(four), Self::sixteens::<BYTES, AT>(next)]
-    }
-
-    #[inline(always)]
-    unsafe fn fifth_bits<const BYTES: usize, const AT: usize>(four: Four) -> [[u8; 64]; 2] {
-        let words = each!(0; 4, i => four.block(i, BYTES).add(AT).cast::<u32>().read_unaligned());
-        [
-            each!(0; 64, i => (words[i / 16] >> (i % 16) & 1) as u8 * 16),
-            each!(0; 64, i => (words[i / 16] >> (16 + i % 16) & 1) as u8 * 16),
-        ]
-    }
-
-    #[inline(always)]
-    unsafe fn halves<const BYTES: usize, const AT: usize>(fours: &[[Four; 2]; 2]) -> [f32; 16] {
-        each!(0.0; 16, i => {
-            let block = fours[i / 8][i / 4 % 2].block(i % 4, BYTES);
-            Self::f16(block.add(AT).cast::<u16>().read_unaligned())
-        })
-    }
-
-    #[inline(always)]
-    unsafe fn powers<const BYTES: usize, const AT: usize>(fours: &[[Four; 2]; 2]) -> [f32; 16] {
-        each!(0.0; 16, i => {
-            let e = u32::from(*fours[i / 8][i / 4 % 2].block(i % 4, BYTES).add(AT));
-            f32::from_bits(if e < 2 { 0x0020_0000 << e } else { (e - 1) << 23 })
-        })
-    }
-
-    #[inline(always)]
-    unsafe fn both_eights(from: *const f32) -> [f32; 16] {
-        each!(0.0; 16, i => from.add(i % 8).read_unaligned())
-    }
-
-    #[inline(always)]
-    unsafe fn spread_four(v: [f32; 16], row: usize, quad: usize) -> [f32; 16] {
-        each!(0.0; 16, i => v[8 * row + 4 * quad + i / 4])
     }
 
     #[inline(always)]

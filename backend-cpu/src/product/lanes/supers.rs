@@ -46,6 +46,10 @@ pub(in super::super) trait SuperLanes: Lanes {
     /// sums + the products of two parts, each in codes from 0 to 63, and as many aligned activations, times their scales.
     unsafe fn add_two(sums: Self::Ints, parts: [Self::Bytes; 2], x: *const u8, scales: [Self::Shorts; 2])
     -> Self::Ints;
+    /// The same eight values for both rows.
+    unsafe fn both_eights(from: *const f32) -> Self::Floats;
+    /// Four times each of the first four values of row `row`, or, for `quad` 1, of the last four.
+    unsafe fn spread_four(v: Self::Floats, row: usize, quad: usize) -> Self::Floats;
     /// The sums of a's first and last eight, then of b's.
     unsafe fn folded_ints(a: Self::Ints, b: Self::Ints) -> Self::Ints;
 }

@@ -203,6 +203,21 @@ impl<const VNNI: bool> SuperLanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn both_eights(from: *const f32) -> [__m256; 2] {
+        [_mm256_loadu_ps(from); 2]
+    }
+
+    #[inline(always)]
+    unsafe fn spread_four(v: [__m256; 2], row: usize, quad: usize) -> [__m256; 2] {
+        let first = _mm256_set1_epi32(4 * quad as i32);
+        let orders = [
+            _mm256_add_epi32(first, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1)),
+            _mm256_add_epi32(first, _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3)),
+        ];
+        both!(_mm256_permutevar8x32_ps([v[row]; 2], orders))
+    }
+
+    #[inline(always)]
     unsafe fn folded_ints(a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
         [_mm256_add_epi32(a[0], a[1]), _mm256_add_epi32(b[0], b[1])]
     }

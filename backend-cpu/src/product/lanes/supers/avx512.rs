@@ -170,6 +170,18 @@ impl<const VNNI: bool> SuperLanes for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn both_eights(from: *const f32) -> __m512 {
+        _mm512_broadcast_f32x8(_mm256_loadu_ps(from))
+    }
+
+    #[inline(always)]
+    unsafe fn spread_four(v: __m512, row: usize, quad: usize) -> __m512 {
+        let first = _mm512_set1_epi32((8 * row + 4 * quad) as i32);
+        let order = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+        _mm512_permutexvar_ps(_mm512_add_epi32(order, first), v)
+    }
+
+    #[inline(always)]
     unsafe fn folded_ints(a: __m512i, b: __m512i) -> __m512i {
         _mm512_add_epi32(_mm512_shuffle_i64x2::<0x44>(a, b), _mm512_shuffle_i64x2::<0xee>(a, b))
     }

@@ -121,6 +121,16 @@ impl SuperLanes for Scalar {
     }
 
     #[inline(always)]
+    unsafe fn both_eights(from: *const f32) -> [f32; 16] {
+        each!(0.0; 16, i => from.add(i % 8).read_unaligned())
+    }
+
+    #[inline(always)]
+    unsafe fn spread_four(v: [f32; 16], row: usize, quad: usize) -> [f32; 16] {
+        each!(0.0; 16, i => v[8 * row + 4 * quad + i / 4])
+    }
+
+    #[inline(always)]
     unsafe fn folded_ints(a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
         each!(0; 16, i => [a, b][i / 8][i % 8] + [a, b][i / 8][i % 8 + 8])
     }
