@@ -35,21 +35,46 @@ pub(super) const fn column_bytes(values: usize) -> usize {
 /// `to` has that many bytes, aligned to 64.
 #[inline(always)]
 pub(super) unsafe fn quantize(x: &[f32], to: *mut u8) {
+    let again = last(x.len() / 32).again;
     for (i, blocks) in x.chunks(VALUES).enumerate() {
+        let before = if blocks.len() < VALUES { again } else { 0 };
         // SAFETY: octet i lies in the column.
-        unsafe { to.cast::<Octet>().add(i).write(Octet::of(blocks)) };
+        unsafe { to.cast::<Octet>().add(i).write(Octet::of(blocks, before)) };
+    }
+}
+
+/// What is multiplied after the whole octets.
+struct Last {
+    /// Blocks of the whole octets that are taken once more, so that fours are whole.
+    again: usize,
+    /// The first block.
+    first: usize,
+    /// Blocks, from `first` to the row's end.
+    count: usize,
+}
+
+/// The last octet of a row of so many blocks. Rows of fewer than four have nothing to take again.
+#[inline(always)]
+fn last(blocks: usize) -> Last {
+    let own = blocks % 8;
+    let again = if blocks < 4 { 0 } else { own.next_multiple_of(4) - own };
+    Last {
+        again,
+        first: blocks - own - again,
+        count: own + again,
     }
 }
 
 impl Octet {
+    /// The octet of x, its blocks behind so many zeros.
     #[inline(always)]
-    fn of(x: &[f32]) -> Octet {
+    fn of(x: &[f32], before: usize) -> Octet {
         let mut octet = Octet {
             codes: [[[[0; 16]; 4]; 2]; 2],
             scales: [0.0; 8],
             sums: [0.0; 8],
         };
-        for (i, x) in x.as_chunks::<32>().0.iter().enumerate() {
+        for (i, x) in (before..).zip(x.as_chunks::<32>().0) {
             let (codes, scale) = columns::codes(x);
             for (half, codes) in codes.as_chunks::<16>().0.iter().enumerate() {
                 octet.codes[i / 4][half][i % 4] = *codes;
@@ -130,9 +155,9 @@ unsafe fn groups<L: Lanes, W: Small, const N: usize>(
                         *from = from.add(1);
                     }
                 }
-                if !blocks.is_multiple_of(8) {
-                    let done = blocks / 8 * 8 * W::BYTES;
-                    add::<L, W, N>(at(rows, done), blocks % 8, &from, &mut sums);
+                let last = last(blocks);
+                if last.count > 0 {
+                    add::<L, W, N>(at(rows, last.first * W::BYTES), last.count, &from, &mut sums);
                 }
                 for (c, sums) in sums.iter().enumerate().take(group.len()) {
                     let products = L::folded(sums.products[0], sums.products[1]);
