@@ -82,6 +82,7 @@ pub enum Tiles {
 pub struct Kernels {
     set: KernelSet,
     vnni: bool,
+    vbmi: bool,
     tiles: Option<Tiles>,
 }
 
@@ -106,9 +107,11 @@ impl Kernels {
     }
 
     fn of(set: KernelSet) -> Kernels {
+        let vnni = set == KernelSet::Avx512 && has_vnni();
         Kernels {
             set,
-            vnni: set == KernelSet::Avx512 && has_vnni(),
+            vnni,
+            vbmi: vnni && has_vbmi(),
             tiles: None,
         }
     }
@@ -137,9 +140,15 @@ impl Kernels {
     pub fn without_vnni(self) -> Kernels {
         Kernels {
             vnni: false,
+            vbmi: false,
             tiles: None,
             ..self
         }
+    }
+
+    /// The same set without VBMI.
+    pub fn without_vbmi(self) -> Kernels {
+        Kernels { vbmi: false, ..self }
     }
 
     /// The set with this name; refused where this machine lacks it.
@@ -161,6 +170,11 @@ impl Kernels {
     /// Whether AVX-512 VNNI may be used as well; never without [`KernelSet::Avx512`].
     pub fn vnni(self) -> bool {
         self.vnni
+    }
+
+    /// Whether AVX-512 VBMI may be used as well; never without VNNI.
+    pub fn vbmi(self) -> bool {
+        self.vbmi
     }
 
     /// What multiplies tiles, if anything does. Instructions were found on this machine, beside VNNI; what stands in for them
@@ -216,6 +230,11 @@ fn has_vnni() -> bool {
 }
 
 #[cfg(target_arch = "x86_64")]
+fn has_vbmi() -> bool {
+    is_x86_feature_detected!("avx512vbmi")
+}
+
+#[cfg(target_arch = "x86_64")]
 fn has_amx() -> bool {
     crate::product::amx::is_available()
 }
@@ -242,6 +261,11 @@ fn has_avx512() -> bool {
 
 #[cfg(not(target_arch = "x86_64"))]
 fn has_vnni() -> bool {
+    false
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_vbmi() -> bool {
     false
 }
 

@@ -287,7 +287,7 @@ pub(super) trait Small: Blocks {
     /// As [`Blocks`]. So for the others.
     unsafe fn codes_of_four<L: Lanes>(four: Four) -> [L::Bytes; 2];
 
-    /// The scales of eight blocks of two rows; where there are fewer, finite numbers stand for the others.
+    /// The scales of four times four blocks; where there are fewer, finite numbers stand for the others.
     ///
     /// # Safety
     /// As [`Blocks`].

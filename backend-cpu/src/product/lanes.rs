@@ -61,7 +61,8 @@ pub(super) trait Lanes {
     /// Whether [`Lanes::add_dots`] takes unsigned codes up to 255 rather than up to 127.
     const WHOLE_BYTES: bool = false;
 
-    /// Asks for the cache line at an address, which need not be readable.
+    /// Asks for the cache line at an address, which need not be readable, for one use: weights come again when all others have
+    /// been read, and need not drive out what the second cache holds.
     fn prefetch(_at: *const u8) {}
     /// Sixteen zeros.
     unsafe fn zero() -> Self::Floats;
@@ -110,6 +111,17 @@ pub(super) trait Lanes {
     unsafe fn sub(a: Self::Bytes, b: u8) -> Self::Bytes;
     /// The table's entry for every byte, all of them below 16.
     unsafe fn lookup(table: &[i8; 16], v: Self::Bytes) -> Self::Bytes;
+    /// The table's entries for the low nibbles of every byte, and for the high ones.
+    #[inline(always)]
+    unsafe fn lookup_both(table: &[i8; 16], v: Self::Bytes) -> [Self::Bytes; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            [
+                Self::lookup(table, Self::field(v, 0, 15)),
+                Self::lookup(table, Self::field(v, 4, 15)),
+            ]
+        }
+    }
     /// Stores 64 bytes.
     unsafe fn store_bytes(to: *mut u8, v: Self::Bytes);
     /// Sixteen whole zeros.
@@ -146,12 +158,10 @@ pub(super) trait Lanes {
     /// 16 for every bit of the word at byte `AT` of each of four blocks of `BYTES` bytes, 0 where there is none: for the first
     /// 16 bits of each, and the last 16.
     unsafe fn fifth_bits<const BYTES: usize, const AT: usize>(four: Four) -> [Self::Bytes; 2];
-    /// The f16 at byte `AT` of each of eight blocks of `BYTES` bytes, in two rows.
+    /// The f16 at byte `AT` of each of four times four blocks of `BYTES` bytes.
     unsafe fn halves<const BYTES: usize, const AT: usize>(fours: &[[Four; 2]; 2]) -> Self::Floats;
-    /// 2^(e − 128), exactly, for the byte e at byte `AT` of each of eight blocks of `BYTES` bytes, in two rows.
+    /// 2^(e − 128), exactly, for the byte e at byte `AT` of each of four times four blocks of `BYTES` bytes.
     unsafe fn powers<const BYTES: usize, const AT: usize>(fours: &[[Four; 2]; 2]) -> Self::Floats;
-    /// The same eight values for both rows.
-    unsafe fn both_eights(from: *const f32) -> Self::Floats;
     /// Four times each of the first four values of row `row`, or, for `quad` 1, of the last four.
     unsafe fn spread_four(v: Self::Floats, row: usize, quad: usize) -> Self::Floats;
     /// The sums of a's first and last eight values, then of b's.

@@ -1,7 +1,7 @@
 //! Products of weights and activations: `product`, `expert_product` and the composites made of them.
 //!
 //! [`kernel`] says what a kernel for few columns is: the product of a tile of rows with them. There are three ways to make one,
-//! each straight from the file's layout: [`octets`] for blocks of 32 values and [`supers`] for blocks of 256, in integers over
+//! each straight from the file's layout: [`sixteens`] for blocks of 32 values and [`supers`] for blocks of 256, in integers over
 //! quantized columns, and [`plain`] in f32 for plain types; [`exact`] works in f32 where the graph asks for precision. [`panel`]
 //! has the kernels for many columns. All are written once over [`lanes`], the operations of an instruction set, and [`blocks`],
 //! the unpacking of a type; [`select`] instantiates them. [`job`] puts a node's operands in their places, [`run`](run()) and
@@ -15,12 +15,12 @@ mod job;
 mod kernel;
 mod lanes;
 mod many;
-mod octets;
 #[cfg(target_arch = "x86_64")]
 mod panel;
 mod plain;
 mod run;
 mod select;
+mod sixteens;
 mod supers;
 #[cfg(test)]
 mod tests;

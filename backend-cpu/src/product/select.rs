@@ -2,7 +2,7 @@
 
 use backend_api::types::Type;
 
-use super::{blocks::*, exact, kernel::*, lanes, octets, plain, supers};
+use super::{blocks::*, exact, kernel::*, lanes, plain, sixteens, supers};
 use crate::kernel_set::{KernelSet, Kernels};
 
 /// How a product is computed.
@@ -73,15 +73,15 @@ macro_rules! integer_kernels {
             use super::*;
 
             $(#[$feature])?
-            unsafe fn octets<W: Small>(weights: &Weights, columns: &[*const u8], tile: &mut [f32], stride: usize) {
+            unsafe fn sixteens<W: Small>(weights: &Weights, columns: &[*const u8], tile: &mut [f32], stride: usize) {
                 // SAFETY: the caller's promise, and the features are enabled.
-                unsafe { octets::product::<$lanes, W, $columns>(weights, columns, tile, stride) }
+                unsafe { sixteens::product::<$lanes, W, $columns>(weights, columns, tile, stride) }
             }
 
             $(#[$feature])?
-            pub(super) unsafe fn quantize_octets(x: &[f32], to: *mut u8) {
+            pub(super) unsafe fn quantize_sixteens(x: &[f32], to: *mut u8) {
                 // SAFETY: the caller's promise.
-                unsafe { octets::quantize(x, to) }
+                unsafe { sixteens::quantize(x, to) }
             }
 
             $(#[$feature])?
@@ -96,8 +96,8 @@ macro_rules! integer_kernels {
                 unsafe { supers::quantize(x, to) }
             }
 
-            fn of_octets<W: Small>() -> Product {
-                octets::<W>
+            fn of_sixteens<W: Small>() -> Product {
+                sixteens::<W>
             }
 
             fn of_supers<W: Supers>() -> Product {
@@ -105,7 +105,7 @@ macro_rules! integer_kernels {
             }
 
             pub(super) fn kernel(ty: Type) -> Option<Product> {
-                for_small_blocks!(ty, of_octets).or_else(|| for_supers!(ty, of_supers))
+                for_small_blocks!(ty, of_sixteens).or_else(|| for_supers!(ty, of_supers))
             }
         }
     };
@@ -202,13 +202,33 @@ integer_kernels!(
     target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
 );
 
+/// Kernels for types of look-ups where bytes change places across a vector; the other types gain nothing by that.
+#[cfg(target_arch = "x86_64")]
+mod avx512vbmi {
+    use super::*;
+
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi")]
+    unsafe fn sixteens<W: Small>(weights: &Weights, columns: &[*const u8], tile: &mut [f32], stride: usize) {
+        // SAFETY: the caller's promise, and the features are enabled.
+        unsafe { sixteens::product::<lanes::Avx512<true, true>, W, 4>(weights, columns, tile, stride) }
+    }
+
+    pub(super) fn kernel(ty: Type) -> Option<Product> {
+        match ty {
+            Type::IQ4_NL => Some(sixteens::<IQ4_NL>),
+            Type::MXFP4 => Some(sixteens::<MXFP4>),
+            _ => avx512vnni::kernel(ty),
+        }
+    }
+}
+
 type Choice = fn(Type) -> Option<Product>;
 type Quantize = unsafe fn(&[f32], *mut u8);
 
 /// What quantizes columns, by [`Takes`].
 macro_rules! quantizers {
     ($module:ident) => {
-        [$module::quantize_octets, $module::quantize_supers]
+        [$module::quantize_sixteens, $module::quantize_supers]
     };
 }
 
@@ -256,7 +276,7 @@ pub(super) fn takes(ty: Type, way: Way) -> Takes {
     match way {
         Way::Exact => Takes::Plain,
         Way::Integer if ty.block_values() == 256 => Takes::Supers,
-        Way::Integer => Takes::Octets,
+        Way::Integer => Takes::Sixteens,
     }
 }
 
@@ -283,7 +303,11 @@ pub(super) fn select(kernels: Kernels) -> Selected {
         },
         (KernelSet::Avx512, false) => avx512,
         (KernelSet::Avx512, true) => Selected {
-            integer: (avx512vnni::kernel, 4),
+            integer: if kernels.vbmi() {
+                (avx512vbmi::kernel, 4)
+            } else {
+                (avx512vnni::kernel, 4)
+            },
             quantizers: quantizers!(avx512vnni),
             ..avx512
         },

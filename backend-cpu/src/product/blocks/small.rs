@@ -101,10 +101,10 @@ block!(Q5_0, 22, Shifted<16>, L, scale, codes(r) five_bits::<L>(at(r, 2)),
 block!(Q5_1, 24, Unsigned, L, scale_and_min, codes(r) five_bits::<L>(at(r, 4)),
     scales(f) L::halves::<24, 0>(f), minima L::halves::<24, 2>(f), four(f) fives::<L, 24, 4, 8>(f));
 block!(IQ4_NL, 18, Signed, L, scale, codes(r) L::lookup(&IQ4_VALUES, L::nibbles16(at(r, 2))),
-    scales(f) L::halves::<18, 0>(f), four(f) looked_up::<L>(&IQ4_VALUES, nibbles::<L, 18, 2>(f)),
+    scales(f) L::halves::<18, 0>(f), four(f) L::lookup_both(&IQ4_VALUES, L::sixteens::<18, 2>(f)),
     nibbles(2, n) L::lookup(&IQ4_VALUES, n));
 block!(MXFP4, 17, Shifted<ABOVE>, L, exponent, codes(r) L::lookup(&MXFP4_CODES, L::nibbles16(at(r, 1))),
-    scales(f) L::powers::<17, 0>(f), four(f) looked_up::<L>(&MXFP4_CODES, nibbles::<L, 17, 1>(f)),
+    scales(f) L::powers::<17, 0>(f), four(f) L::lookup_both(&MXFP4_CODES, L::sixteens::<17, 1>(f)),
     nibbles(1, n) L::lookup(&MXFP4_CODES, n));
 
 /// Nibbles from byte `AT` of blocks of so many bytes.
@@ -112,11 +112,6 @@ block!(MXFP4, 17, Shifted<ABOVE>, L, exponent, codes(r) L::lookup(&MXFP4_CODES, 
 unsafe fn nibbles<L: Lanes, const BYTES: usize, const AT: usize>(four: Four) -> [L::Bytes; 2] {
     let both = L::sixteens::<BYTES, AT>(four);
     [L::field(both, 0, 15), L::field(both, 4, 15)]
-}
-
-#[inline(always)]
-unsafe fn looked_up<L: Lanes>(table: &[i8; 16], codes: [L::Bytes; 2]) -> [L::Bytes; 2] {
-    [L::lookup(table, codes[0]), L::lookup(table, codes[1])]
 }
 
 /// 32 fifth bits from byte `HIGH`, and nibbles from byte `LOW`.

@@ -138,7 +138,7 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     #[inline(always)]
     fn prefetch(at: *const u8) {
         // SAFETY: a prefetch takes any address, and every x86-64 processor has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_NTA>(at.cast()) };
     }
 
     #[inline(always)]
@@ -431,11 +431,6 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
         let tiny = both!(_mm256_cmpgt_epi32([_mm256_set1_epi32(2); 2], e));
         let power = both!(_mm256_blendv_epi8(normal, small, tiny));
         both!(_mm256_castsi256_ps(power))
-    }
-
-    #[inline(always)]
-    unsafe fn both_eights(from: *const f32) -> [__m256; 2] {
-        [_mm256_loadu_ps(from); 2]
     }
 
     #[inline(always)]

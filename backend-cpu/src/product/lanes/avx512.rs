@@ -1,14 +1,17 @@
-//! AVX-512 F, BW, VL and DQ, with or without VNNI: one register a vector.
+//! AVX-512 F, BW, VL and DQ, with or without VNNI and VBMI: one register a vector.
+
+mod picked;
 
 use std::arch::x86_64::*;
 
+use self::picked::{Picked, shorts, single_bytes};
 use super::{
     Four, Lanes, PanelLanes, Rows,
     avx2::{self, sum},
 };
 
-/// AVX-512, with the dot product instructions of VNNI or without.
-pub(in super::super) struct Avx512<const VNNI: bool>;
+/// AVX-512, with the dot product instructions of VNNI or without, and with VBMI's permutations of bytes or without.
+pub(in super::super) struct Avx512<const VNNI: bool, const VBMI: bool = false>;
 
 /// The lanes of the second row.
 const SECOND: __mmask16 = 0xff00;
@@ -50,133 +53,9 @@ unsafe fn sign_moved(w: __m512i, x: __m512i) -> (__m512i, __m512i) {
     }
 }
 
-impl Four {
-    /// 64 bytes from [`first_at`] and 64 that end where four blocks do, with zeros for what is missing.
-    #[inline(always)]
-    unsafe fn loaded<const BYTES: usize>(self) -> [__m512i; 2] {
-        let end = (self.count * BYTES) as isize;
-        // SAFETY: callers have AVX-512; bytes that are masked out are not read.
-        unsafe {
-            [
-                load_between(self.from, first_at(BYTES), end),
-                load_between(self.from, second_at(BYTES), end),
-            ]
-        }
-    }
-}
-
-/// 64 bytes from `from` + `at`, those before `from` and from `from` + `end` on as zeros, unread.
-#[inline(always)]
-unsafe fn load_between(from: *const u8, at: isize, end: isize) -> __m512i {
-    let (before, there) = ((-at).max(0) as u32, (end - at).clamp(0, 64) as u32);
-    let from = from.wrapping_offset(at);
-    // SAFETY: the caller's promise.
-    unsafe {
-        if before == 0 && there == 64 {
-            return _mm512_loadu_si512(from.cast());
-        }
-        let mask = u64::MAX.checked_shr(64 - there).unwrap_or(0) & u64::MAX << before;
-        _mm512_maskz_loadu_epi8(mask, from.cast())
-    }
-}
-
-/// Where the first load of [`Four::loaded`] begins. It must have every second block of an odd length at even places: words
-/// are picked from it.
-const fn first_at(bytes: usize) -> isize {
-    -((bytes % 2) as isize)
-}
-
-/// Where the second one begins.
-const fn second_at(bytes: usize) -> isize {
-    4 * bytes as isize - 64
-}
-
-/// Numbers of words, or shifts of them.
-#[repr(align(64))]
-struct Words([u16; 32]);
-
-impl Words {
-    #[inline(always)]
-    unsafe fn load(&self) -> __m512i {
-        // SAFETY: callers have AVX-512.
-        unsafe { _mm512_load_si512(self.0.as_ptr().cast()) }
-    }
-}
-
-/// What is picked of blocks of `BYTES` bytes that [`Four::loaded`] has loaded, from byte `AT` of each.
-struct Picked<const BYTES: usize, const AT: usize>;
-
-impl<const BYTES: usize, const AT: usize> Picked<BYTES, AT> {
-    /// 16 bytes of each block.
-    const SIXTEENS: Words = Self::words(8, 8, 16);
-    /// Four bytes of each block, four times.
-    const WORDS: Words = Self::words(8, 2, 4);
-    /// The two bytes that have the byte, or both, of each block in turn.
-    const SHORTS: Words = Self::words(1, 1, 1);
-    /// How far the byte is from the low end of these.
-    const SHIFTS: Words = {
-        let mut shifts = [0; 32];
-        let mut i = 0;
-        while i < 32 {
-            shifts[i] = (Self::at(i % 4) - first_at(BYTES)) as u16 % 2 * 8;
-            i += 1;
-        }
-        Words(shifts)
-    };
-
-    /// The place of a block's byte.
-    const fn at(block: usize) -> isize {
-        (block * BYTES + AT) as isize
-    }
-
-    /// `each` words of each block in turn, the same ones after `period`; `bytes` of them must be there.
-    const fn words(each: usize, period: usize, bytes: isize) -> Words {
-        let mut words = [0; 32];
-        // of longer blocks nothing is picked: two loads do not have four of them
-        let mut i = if BYTES > 32 { 32 } else { 0 };
-        while i < 32 {
-            let at = Self::at(i / each % 4);
-            let (first, second) = (at - first_at(BYTES), at - second_at(BYTES));
-            let whole = bytes == 1 || first % 2 == 0;
-            let word = if whole && first + bytes <= 64 {
-                first / 2
-            } else {
-                assert!(second >= 0 && second + bytes <= 64 && (bytes == 1 || second % 2 == 0));
-                32 + second / 2
-            };
-            words[i] = word as u16 + (i % each % period) as u16;
-            i += 1;
-        }
-        Words(words)
-    }
-
-    /// Whether all of [`Picked::SHORTS`] are in the first load.
-    const SHORTS_IN_FIRST: bool = Self::SHORTS.0[3] < 32;
-}
-
-/// The two bytes at, or around, byte `AT` of each of eight blocks of `BYTES` bytes, in two rows.
-#[inline(always)]
-unsafe fn shorts<const BYTES: usize, const AT: usize>(fours: &[[Four; 2]; 2]) -> __m256i {
-    // SAFETY: callers have AVX-512, and the blocks are readable.
-    unsafe {
-        let order = Picked::<BYTES, AT>::SHORTS.load();
-        let mut all = _mm512_setzero_si512();
-        for (i, four) in fours.as_flattened().iter().enumerate() {
-            let [a, b] = four.loaded::<BYTES>();
-            let four = if Picked::<BYTES, AT>::SHORTS_IN_FIRST {
-                _mm512_permutexvar_epi16(order, a)
-            } else {
-                _mm512_permutex2var_epi16(a, order, b)
-            };
-            all = _mm512_mask_mov_epi16(all, 15 << (4 * i), four);
-        }
-        _mm512_castsi512_si256(all)
-    }
-}
-
 // SAFETY of the intrinsics and reads: the trait's contract gives the features and the bytes.
 #[allow(unsafe_op_in_unsafe_fn)]
-impl<const VNNI: bool> Lanes for Avx512<VNNI> {
+impl<const VNNI: bool, const VBMI: bool> Lanes for Avx512<VNNI, VBMI> {
     type Bytes = __m512i;
     type Floats = __m512;
     type Shorts = __m512i;
@@ -186,7 +65,7 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     #[inline(always)]
     fn prefetch(at: *const u8) {
         // SAFETY: a prefetch takes any address, and every x86-64 processor has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_NTA>(at.cast()) };
     }
 
     #[inline(always)]
@@ -317,6 +196,22 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn lookup_both(table: &[i8; 16], v: __m512i) -> [__m512i; 2] {
+        let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));
+        let high = _mm512_srli_epi16::<4>(v);
+        if VBMI {
+            // six bits of a byte choose among four tables that are the same
+            [_mm512_permutexvar_epi8(v, table), _mm512_permutexvar_epi8(high, table)]
+        } else {
+            let nibble = _mm512_set1_epi8(15);
+            [
+                _mm512_shuffle_epi8(table, _mm512_and_si512(v, nibble)),
+                _mm512_shuffle_epi8(table, _mm512_and_si512(high, nibble)),
+            ]
+        }
+    }
+
+    #[inline(always)]
     unsafe fn store_bytes(to: *mut u8, v: __m512i) {
         _mm512_storeu_si512(to.cast(), v);
     }
@@ -402,6 +297,10 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
 
     #[inline(always)]
     unsafe fn sixteens<const BYTES: usize, const AT: usize>(four: Four) -> __m512i {
+        if VBMI {
+            let [a, b] = four.loaded_from::<BYTES>(0);
+            return _mm512_permutex2var_epi8(a, Picked::<BYTES, AT>::SIXTEENS_OF_BYTES.load(), b);
+        }
         let [a, b] = four.loaded::<BYTES>();
         _mm512_permutex2var_epi16(a, Picked::<BYTES, AT>::SIXTEENS.load(), b)
     }
@@ -440,18 +339,17 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
 
     #[inline(always)]
     unsafe fn powers<const BYTES: usize, const AT: usize>(fours: &[[Four; 2]; 2]) -> __m512 {
-        let shifts = Picked::<BYTES, AT>::SHIFTS.load();
-        let shorts = _mm256_srlv_epi16(shorts::<BYTES, AT>(fours), _mm512_castsi512_si256(shifts));
-        let e = _mm512_cvtepu16_epi32(_mm256_and_si256(shorts, _mm256_set1_epi16(0xff)));
+        let e = if VBMI {
+            single_bytes::<BYTES, AT>(fours)
+        } else {
+            let shifts = Picked::<BYTES, AT>::SHIFTS.load();
+            let shorts = _mm256_srlv_epi16(shorts::<BYTES, AT>(fours), _mm512_castsi512_si256(shifts));
+            _mm512_cvtepu16_epi32(_mm256_and_si256(shorts, _mm256_set1_epi16(0xff)))
+        };
         let normal = _mm512_slli_epi32::<23>(_mm512_sub_epi32(e, _mm512_set1_epi32(1)));
         let tiny = _mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2));
         let power = _mm512_mask_sllv_epi32(normal, tiny, _mm512_set1_epi32(0x0020_0000), e);
         _mm512_castsi512_ps(power)
-    }
-
-    #[inline(always)]
-    unsafe fn both_eights(from: *const f32) -> __m512 {
-        _mm512_broadcast_f32x8(_mm256_loadu_ps(from))
     }
 
     #[inline(always)]
@@ -469,7 +367,7 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
 
 // SAFETY of the intrinsics and reads: as above.
 #[allow(unsafe_op_in_unsafe_fn)]
-impl<const VNNI: bool> PanelLanes for Avx512<VNNI> {
+impl<const VNNI: bool, const VBMI: bool> PanelLanes for Avx512<VNNI, VBMI> {
     #[inline(always)]
     unsafe fn shifted(a: i32, count: u32) -> __m512i {
         _mm512_sra_epi32(_mm512_set1_epi32(a), _mm_cvtsi32_si128(count as i32))

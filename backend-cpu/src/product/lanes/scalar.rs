@@ -303,11 +303,6 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
-    unsafe fn both_eights(from: *const f32) -> [f32; 16] {
-        each!(0.0; 16, i => from.add(i % 8).read_unaligned())
-    }
-
-    #[inline(always)]
     unsafe fn spread_four(v: [f32; 16], row: usize, quad: usize) -> [f32; 16] {
         each!(0.0; 16, i => v[8 * row + 4 * quad + i / 4])
     }
