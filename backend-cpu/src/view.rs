@@ -6,6 +6,8 @@
 //! `element_mut`, each row from one thread; and an output shares no byte with an input unless the two are the same view,
 //! in which case the operation has dropped what it read of a row before it asks for that row to write.
 
+use std::ops::Range;
+
 use backend_api::types::Type;
 
 /// An f32 at any address: norm weights and biases come straight from a file's map.
@@ -146,6 +148,14 @@ impl View {
     #[inline]
     pub fn packed_row(&self, i: [usize; 3]) -> &[PackedF32] {
         self.slice(i)
+    }
+
+    /// Entries `range` of row `i` of f32, dense, at any address.
+    #[inline]
+    pub fn packed_piece(&self, i: [usize; 3], range: Range<usize>) -> &[PackedF32] {
+        assert!(self.ty == Type::F32 && range.start <= range.end && range.end <= self.dims[0]);
+        // SAFETY: the entries lie inside the binding, and the module's rules keep them unwritten meanwhile.
+        unsafe { std::slice::from_raw_parts(self.element_ptr(range.start, i).cast(), range.len()) }
     }
 
     /// The elements (or, as u8, the bytes) of `count` rows from row `i` on along dimension 1, and how many lie from one row

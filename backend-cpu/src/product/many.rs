@@ -4,18 +4,16 @@ use std::{mem::MaybeUninit, ops::Range};
 
 use super::{
     job::{Job, Part},
-    kernel::{TILE_COLUMNS, TILE_ROWS, Weights},
+    kernel::{FEW_COLUMNS, MANY_ROWS, Weights},
     panel::{
         BLOCK_COLUMNS, BLOCK_ROWS, Columns, Panels, ROWS, SPARE, Sums,
         packing::{Packing, RECORD},
     },
-    run::Expert,
+    run::{Expert, add_row},
 };
 use crate::{
-    lanes::kernel,
     ops::gate_by,
     program::{Context, Workspace},
-    view::View,
 };
 
 /// Fewer columns of an expert do not pay for unpacking its weights.
@@ -29,13 +27,6 @@ const SINGLES: usize = 4;
 
 /// Sums of a block and what may be written beyond them, twice: of gate and up.
 type Scratch = [[MaybeUninit<Sums>; BLOCK_COLUMNS + SPARE]; 2];
-
-kernel! {
-    /// y += x.
-    fn add(y: &mut [f32], x: &[f32]) {
-        y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
-    }
-}
 
 impl Job<'_> {
     /// Computes the output of many columns, which were ordered.
@@ -104,7 +95,7 @@ impl Job<'_> {
                         }
                     }
                     _ => {
-                        let mut scratch = [[[0.0; TILE_ROWS]; TILE_COLUMNS]; 2];
+                        let mut scratch = [[[0.0; MANY_ROWS]; FEW_COLUMNS]; 2];
                         self.run_group(part, expert, rows, places.clone(), workspace, &mut scratch);
                     }
                 }
@@ -127,37 +118,27 @@ impl Job<'_> {
         if let Some((_, _, up)) = gate {
             self.multiply(up, expert, rows.clone(), places.clone(), workspace, other);
         }
-        let biases = [Some(part), gate.map(|(_, _, up)| up)].map(|part| part.and_then(|p| bias(p, expert, &rows)));
         let first = part.first + rows.start;
         for (place, (sums, other)) in places.zip(sums.iter_mut().zip(other)) {
             let column = self.output.row_index(self.column(place, workspace));
             let values = written(sums, rows.len());
-            if let Some(bias) = &biases[0] {
-                add(self.kernels, values, &bias[..rows.len()]);
+            if let Some(bias) = part.bias {
+                add_row(self.kernels, values, bias, rows.start, [expert, 0, 0]);
             }
-            if let Some((gating, _, _)) = gate {
+            if let Some((gating, _, up)) = gate {
                 let ups = written(other, rows.len());
-                if let Some(bias) = &biases[1] {
-                    add(self.kernels, ups, &bias[..rows.len()]);
+                if let Some(bias) = up.bias {
+                    add_row(self.kernels, ups, bias, rows.start, [expert, 0, 0]);
                 }
                 gate_by(self.kernels, values, ups, gating);
             }
             if let Some(residual) = self.residual {
-                self.add_residual(values, residual, first, column);
+                add_row(self.kernels, values, residual, first, column);
             }
             let to = self.output.element_ptr(first, column).cast::<f32>();
             // SAFETY: the output is dense and aligned, has these rows, and no other thread writes them; what is read in
             // place was read above.
             unsafe { to.copy_from_nonoverlapping(values.as_ptr(), values.len()) };
-        }
-    }
-
-    fn add_residual(&self, values: &mut [f32], residual: &View, first: usize, column: [usize; 3]) {
-        if residual.is_dense() {
-            add(self.kernels, values, &residual.row(column)[first..first + values.len()]);
-        } else {
-            let each = values.iter_mut().enumerate();
-            each.for_each(|(i, value)| *value += residual.f32(first + i, column));
         }
     }
 
@@ -192,14 +173,4 @@ fn written(sums: &mut MaybeUninit<Sums>, rows: usize) -> &mut [f32] {
     debug_assert!(rows <= BLOCK_ROWS);
     // SAFETY: a product wrote as many, and f32 needs no more.
     unsafe { std::slice::from_raw_parts_mut(sums.as_mut_ptr().cast(), rows) }
-}
-
-/// The biases of these rows.
-fn bias(part: &Part<'_>, expert: usize, rows: &Range<usize>) -> Option<Sums> {
-    let bias = part.bias?;
-    let mut values = [0.0; BLOCK_ROWS];
-    for (value, row) in values.iter_mut().zip(rows.clone()) {
-        *value = bias.f32(row, [expert, 0, 0]);
-    }
-    Some(values)
 }

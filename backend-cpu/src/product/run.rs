@@ -7,14 +7,17 @@ use super::{
     kernel::{FEW_COLUMNS, Kernel, MANY_ROWS, TILE_COLUMNS, TILE_ROWS, Takes, Weights},
 };
 use crate::{
+    kernel_set::Kernels,
+    lanes::kernel,
     ops::gate_by,
     program::{Context, Workspace},
+    view::{PackedF32, Real, View},
 };
 
 /// Values that a thread should have to quantize before another one is asked to help.
 const VALUES_A_THREAD: usize = 1 << 14;
-/// Multiplications that are worth a claim: as many as take a few microseconds.
-const PRODUCTS_A_CLAIM: usize = 1 << 18;
+/// Bytes of weights, once for each column, that are worth a claim: as many as take a few microseconds.
+const BYTES_A_CLAIM: usize = 1 << 17;
 
 /// Columns that go through the kernels together.
 struct Columns<const N: usize> {
@@ -46,23 +49,30 @@ impl Job<'_> {
             return self.run_many(&panels, context);
         }
         let tiles: usize = self.leading_parts().map(|part| self.tiles(part, TILE_ROWS)).sum();
-        let values: usize = self.parts().map(|p| p.rows() * self.x.dims()[0]).sum();
-        let least = (PRODUCTS_A_CLAIM * tiles).div_ceil((values * self.output.rows()).max(1));
-        context
-            .pool
-            .run_ranges(tiles, least, &|tiles| match self.output.rows() {
-                ..=FEW_COLUMNS => self.run_tiles::<MANY_ROWS, FEW_COLUMNS>(tiles, &context.workspace),
-                _ => self.run_tiles::<TILE_ROWS, TILE_COLUMNS>(tiles, &context.workspace),
-            });
+        let mut groups = 0;
+        self.for_groups(&context.workspace, |_, _| groups += 1);
+        let all = tiles * groups;
+        let bytes: usize = self.parts().map(|p| p.rows() * p.weights.strides()[1]).sum();
+        let least = (BYTES_A_CLAIM * all).div_ceil((bytes * self.output.rows()).max(1));
+        // an expert has no more columns than there are tokens
+        let tokens = self.output.rows() / self.ids.map_or(1, |ids| ids.dims()[0].max(1));
+        context.pool.run_ranges(all, least, &|own| match tokens {
+            ..=FEW_COLUMNS => self.run_tiles::<MANY_ROWS, FEW_COLUMNS>(tiles, own, &context.workspace),
+            _ => self.run_tiles::<TILE_ROWS, TILE_COLUMNS>(tiles, own, &context.workspace),
+        });
     }
 
-    /// Computes these tiles of [`TILE_ROWS`] rows for all columns, up to `R` rows and `N` columns at a time.
-    fn run_tiles<const R: usize, const N: usize>(&self, tiles: Range<usize>, workspace: &Workspace) {
+    /// Computes these of all groups' tiles of [`TILE_ROWS`] rows, of which each group has `each`, up to `R` rows and `N`
+    /// columns at a time. One expert's come after another's, so that a thread reads what lies side by side.
+    fn run_tiles<const R: usize, const N: usize>(&self, each: usize, tiles: Range<usize>, workspace: &Workspace) {
         let mut scratch = [[[0.0; R]; N]; 2];
+        let mut before = 0;
         self.for_groups(workspace, |expert, places| {
-            for (part, rows) in self.rows(TILE_ROWS, tiles.clone()) {
+            let own = |tile: usize| tile.saturating_sub(before).min(each);
+            for (part, rows) in self.rows(TILE_ROWS, own(tiles.start)..own(tiles.end)) {
                 self.run_group(part, expert, rows, places.clone(), workspace, &mut scratch);
             }
+            before += each;
         });
     }
 
@@ -217,9 +227,9 @@ impl Job<'_> {
         columns: &Columns<N>,
         [tile, other]: &mut [[[f32; R]; N]; 2],
     ) {
-        multiply(part, expert, rows.clone(), columns, tile);
+        self.multiply_few(part, expert, rows.clone(), columns, tile);
         if let Some((gating, _, up)) = self.gate_and_up() {
-            multiply(up, expert, rows.clone(), columns, other);
+            self.multiply_few(up, expert, rows.clone(), columns, other);
             let [gates, ups] = [&mut *tile, other].map(|tile| tile[..columns.count].as_flattened_mut());
             gate_by(self.kernels, gates, ups, gating);
         }
@@ -227,9 +237,7 @@ impl Job<'_> {
         for (values, place) in tile.iter_mut().zip(columns.places).take(columns.count) {
             let values = &mut values[..rows.len()];
             if let Some(residual) = self.residual {
-                for (i, value) in values.iter_mut().enumerate() {
-                    *value += residual.f32(first + i, place);
-                }
+                add_row(self.kernels, values, residual, first, place);
             }
             let to = self.output.element_ptr(first, place).cast::<f32>();
             // SAFETY: the output is dense and aligned, has these rows, and no other thread writes them; what is read in
@@ -237,30 +245,45 @@ impl Job<'_> {
             unsafe { to.copy_from_nonoverlapping(values.as_ptr(), values.len()) };
         }
     }
+
+    /// W·x + b of a tile.
+    fn multiply_few<const R: usize, const N: usize>(
+        &self,
+        part: &Part<'_>,
+        expert: Expert,
+        rows: Range<usize>,
+        columns: &Columns<N>,
+        tile: &mut [[f32; R]; N],
+    ) {
+        let index = match expert {
+            Expert::Index(index) => {
+                call(&part.kernel, part, index, rows.clone(), columns, tile);
+                index
+            }
+            Expert::None => {
+                tile[..columns.count].fill([0.0; R]);
+                0
+            }
+        };
+        let Some(bias) = part.bias else { return };
+        for values in &mut tile[..columns.count] {
+            add_row(self.kernels, &mut values[..rows.len()], bias, rows.start, [index, 0, 0]);
+        }
+    }
 }
 
-/// W·x + b of a tile.
-fn multiply<const R: usize, const N: usize>(
-    part: &Part<'_>,
-    expert: Expert,
-    rows: Range<usize>,
-    columns: &Columns<N>,
-    tile: &mut [[f32; R]; N],
-) {
-    let index = match expert {
-        Expert::Index(index) => {
-            call(&part.kernel, part, index, rows.clone(), columns, tile);
-            index
-        }
-        Expert::None => {
-            tile[..columns.count].fill([0.0; R]);
-            0
-        }
-    };
-    let Some(bias) = part.bias else { return };
-    for (i, row) in rows.enumerate() {
-        let bias = bias.f32(row, [index, 0, 0]);
-        tile[..columns.count].iter_mut().for_each(|values| values[i] += bias);
+kernel! {
+    fn add(y: &mut [f32], x: &[PackedF32]) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y += x.get());
+    }
+}
+
+/// y += x, from entry `first` of a row of `x` on.
+pub(super) fn add_row(kernels: Kernels, y: &mut [f32], x: &View, first: usize, row: [usize; 3]) {
+    if x.is_dense() {
+        add(kernels, y, &x.packed_piece(row, first..first + y.len()));
+    } else {
+        (first..).zip(y).for_each(|(i, y)| *y += x.f32(i, row));
     }
 }
 
