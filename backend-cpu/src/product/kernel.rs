@@ -11,8 +11,9 @@ use super::{
 pub(super) const TILE_ROWS: usize = 8;
 /// Columns of a tile.
 pub(super) const TILE_COLUMNS: usize = 32;
-/// Rows and columns of a tile where columns are few: so many rows that what is done once a tile costs nothing.
-pub(super) const MANY_ROWS: usize = 64;
+/// Rows and columns of a tile where columns are few: so many rows that what is done once a tile costs nothing, and that the
+/// processor's own look-ahead in memory is not led astray too often where tiles of two matrices take turns.
+pub(super) const MANY_ROWS: usize = 256;
 pub(super) const FEW_COLUMNS: usize = 8;
 /// How far ahead memory is asked for: as many bytes as arrive while one is waited for, with room to spare. Measured; half of it
 /// costs a fifth of the speed, and far more no longer fits into the first cache.

@@ -64,7 +64,8 @@ pub(super) trait Lanes {
     /// Whether [`Lanes::add_dots`] takes unsigned codes up to 255 rather than up to 127.
     const WHOLE_BYTES: bool = false;
 
-    /// Asks for the cache line at an address, which need not be readable.
+    /// Asks for the cache line at an address, which need not be readable, for one use: weights come again when all others have
+    /// been read, and need not drive out what the second cache holds.
     fn prefetch(_at: *const u8) {}
     /// Sixteen zeros.
     unsafe fn zero() -> Self::Floats;

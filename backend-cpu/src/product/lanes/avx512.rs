@@ -46,7 +46,7 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     #[inline(always)]
     fn prefetch(at: *const u8) {
         // SAFETY: a prefetch takes any address, and every x86-64 processor has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_NTA>(at.cast()) };
     }
 
     #[inline(always)]
