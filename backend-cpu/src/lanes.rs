@@ -41,6 +41,15 @@ pub trait Lanes: Copy {
     fn max(a: Self::V, b: Self::V) -> Self::V;
     /// The largest of all lanes.
     fn largest(x: Self::V) -> f32;
+    /// [`exp`] in each lane.
+    #[inline(always)]
+    fn exp(x: Self::V) -> Self::V {
+        let mut x = Self::store(x);
+        for x in &mut x {
+            *x = exp::<Self>(*x);
+        }
+        Self::load(&x)
+    }
     /// The first half of adding up the lanes of vectors: from lane 4n on, what lanes 4n to 4n + 3 of each of the four
     /// add up to.
     fn fold(x: [Self::V; 4]) -> Self::V;
@@ -265,17 +274,30 @@ pub fn axpy<L: Lanes, N: Real>(y: &mut [f32], a: f32, x: &[N]) {
     }
 }
 
-/// e^x within 2 units in the last place; 0 under −87.3 and infinite above 88. Reduction and polynomial are those of
-/// Cephes' `expf`.
+/// ln 2 in two parts, then the factors of r⁷ to r² in e^r: those of Cephes' `expf`.
+const EXP: [f32; 8] = [
+    0.693_359_4,
+    -2.121_944_4e-4,
+    1.987_569_1e-4,
+    1.398_199_9e-3,
+    8.333_452e-3,
+    4.166_579_6e-2,
+    1.666_666_5e-1,
+    0.5,
+];
+
+/// 1.5·2²³: numbers beside it are whole, their low bits at its end.
+pub const ROUND: f32 = 12_582_912.0;
+
+/// e^x within 2 units in the last place; 0 under −87.3 and infinite above 88.
 #[inline(always)]
 pub fn exp<L: Lanes>(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0;
     let shifted = L::fma(x, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    let r = L::fma(n, 2.121_944_4e-4, L::fma(n, -0.693_359_4, x));
-    let mut p = 1.987_569_1e-4;
-    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        p = L::fma(p, r, c);
+    let r = L::fma(n, -EXP[1], L::fma(n, -EXP[0], x));
+    let mut p = EXP[2];
+    for c in &EXP[3..] {
+        p = L::fma(p, r, *c);
     }
     let mantissa = L::fma(p * r, r, r) + 1.0;
     let scale = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Lanes, WIDTH};
+use super::{EXP, Lanes, ROUND, WIDTH};
 
 /// [`KernelSet::Avx2`](crate::kernel_set::KernelSet). Its functions are called from its kernels alone.
 #[derive(Clone, Copy)]
@@ -264,6 +264,29 @@ impl Lanes for Avx512 {
     fn largest(x: Self::V) -> f32 {
         // SAFETY: see above.
         unsafe { _mm512_reduce_max_ps(x) }
+    }
+
+    #[inline(always)]
+    fn exp(x: Self::V) -> Self::V {
+        // SAFETY: see above.
+        unsafe {
+            let round = _mm512_set1_ps(ROUND);
+            let shifted = _mm512_fmadd_ps(x, _mm512_set1_ps(std::f32::consts::LOG2_E), round);
+            let n = _mm512_sub_ps(shifted, round);
+            let r = _mm512_fmadd_ps(n, _mm512_set1_ps(-EXP[0]), x);
+            let r = _mm512_fmadd_ps(n, _mm512_set1_ps(-EXP[1]), r);
+            let mut p = _mm512_set1_ps(EXP[2]);
+            for c in &EXP[3..] {
+                p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(*c));
+            }
+            let p = _mm512_add_ps(_mm512_fmadd_ps(_mm512_mul_ps(p, r), r, r), _mm512_set1_ps(1.0));
+            let power = _mm512_slli_epi32::<23>(_mm512_castps_si512(shifted));
+            let y = _mm512_add_epi32(_mm512_castps_si512(p), power);
+            let seen = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(-87.3));
+            let large = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, _mm512_set1_ps(88.0));
+            let y = _mm512_castsi512_ps(_mm512_maskz_mov_epi32(seen, y));
+            _mm512_mask_mov_ps(y, large, _mm512_set1_ps(f32::INFINITY))
+        }
     }
 
     #[inline(always)]

@@ -2,15 +2,41 @@
 
 use backend_api::types::Type;
 
-use super::{WIDEST, part::HEADS};
-use crate::{kernel_set::Kernels, lanes::kernel};
+use super::{
+    WIDEST,
+    part::{CELLS, HEADS},
+};
+use crate::{
+    kernel_set::Kernels,
+    lanes::{WIDTH, kernel},
+};
 
-/// Queries rounded to 8 bits.
+/// Values of a block.
+pub const BLOCK: usize = 32;
+/// Blocks of a head at most.
+pub const BLOCKS: usize = WIDEST / BLOCK;
+
+/// Sixteens of positions that are scored at a time.
+pub const SIXTEENS: usize = CELLS / WIDTH;
+
+/// What the values of the positions at work are multiplied with.
+#[repr(C, align(64))]
+pub struct Room {
+    /// The scales of their blocks, and zeros after the last sixteen.
+    pub scales: [[[f32; WIDTH]; BLOCKS]; SIXTEENS + 1],
+    /// What a one of the weights is worth, by block.
+    pub units: [f32; BLOCKS],
+    /// Weights times scales in 16 bits, those of two sixteens side by side.
+    pub weights: [[[[i32; WIDTH]; SIXTEENS / 2]; HEADS]; BLOCKS],
+}
+
+/// Queries rounded to 8 bits, and room for weights.
 #[repr(C, align(64))]
 pub struct Queries {
+    pub room: Room,
     pub codes: [[i8; WIDEST]; HEADS],
-    /// What sums begin with, four values a lane, so that what makes the keys' codes unsigned is taken off.
-    pub starts: [[i32; WIDEST / 4]; HEADS],
+    /// What the sum over a block begins with, so that what makes the keys' codes unsigned is taken off.
+    pub starts: [[i32; BLOCKS]; HEADS],
     pub scales: [f32; HEADS],
 }
 
@@ -18,8 +44,13 @@ impl Queries {
     /// Queries of zeros.
     pub fn new() -> Queries {
         Queries {
+            room: Room {
+                scales: [[[0.0; WIDTH]; BLOCKS]; SIXTEENS + 1],
+                units: [0.0; BLOCKS],
+                weights: [[[[0; WIDTH]; SIXTEENS / 2]; HEADS]; BLOCKS],
+            },
             codes: [[0; WIDEST]; HEADS],
-            starts: [[0; WIDEST / 4]; HEADS],
+            starts: [[0; BLOCKS]; HEADS],
             scales: [0.0; HEADS],
         }
     }
@@ -37,7 +68,7 @@ fn offset(ty: Type) -> i32 {
 
 kernel! {
     /// Rounds a query of whole blocks to codes; gives their scale.
-    fn round(q: &[f32], codes: &mut [i8; WIDEST], starts: &mut [i32; WIDEST / 4], offset: i32) -> f32 {
+    fn round(q: &[f32], codes: &mut [i8; WIDEST], starts: &mut [i32; BLOCKS], offset: i32) -> f32 {
         let mut largest = L::splat(0.0);
         for x in q.as_chunks().0 {
             let x = L::load(x);
@@ -48,8 +79,8 @@ kernel! {
         for (code, x) in codes.iter_mut().zip(q) {
             *code = (x * inverse).round_ties_even() as i8;
         }
-        for (start, [a, b, c, d]) in starts.iter_mut().zip(codes.as_chunks().0) {
-            *start = -offset * (i32::from(*a) + i32::from(*b) + i32::from(*c) + i32::from(*d));
+        for (start, codes) in starts.iter_mut().zip(codes.as_chunks::<BLOCK>().0) {
+            *start = -offset * codes.iter().map(|&code| i32::from(code)).sum::<i32>();
         }
         largest / 127.0
     }

@@ -147,11 +147,10 @@ fn sum_part(attention: &Attention<'_>, tile: &Tile, column: &Column, part: usize
         let seen = column.within(&(start..start + step));
         if !seen.is_empty() {
             let next = start + step;
-            let soon = if next < column.end {
-                attention.k.rows_from(attention.cell(tile, next), step).0
-            } else {
-                &[]
-            };
+            let soon = [attention.k, attention.v].map(|pool| match next < column.end {
+                true => pool.rows_from(attention.cell(tile, next), step).0,
+                false => &[],
+            });
             sum_cells(attention, tile, start, seen, work, soon);
         }
     }
@@ -177,52 +176,55 @@ fn sum_cells(
     start: usize,
     seen: Range<usize>,
     (state, queries): &mut (State, Queries),
-    soon: &[u8],
+    soon: [&[u8]; 2],
 ) {
     let (k, v) = (attention.k, attention.v);
     let (kernels, heads, softcap) = (attention.context.kernels, tile.heads.len(), attention.softcap);
     let cell = attention.cell(tile, start + seen.start);
+    let sixteens = attention.cell(tile, start + seen.start / WIDTH * WIDTH);
     let whole = [k, v].iter().all(|pool| pool.dims()[0].is_multiple_of(WIDTH));
     match (k.ty(), v.ty()) {
         (Type::F32, Type::F32) if whole => {
-            part::attend_f32(kernels, state, heads, sight(attention, cell, seen, soon), softcap);
+            part::attend_f32(kernels, state, heads, sight(attention, cell, seen, 1, soon), softcap);
         }
         (Type::F16, Type::F16) if whole => {
-            part::attend_f16(kernels, state, heads, sight(attention, cell, seen, soon), softcap);
+            part::attend_f16(kernels, state, heads, sight(attention, cell, seen, 1, soon), softcap);
         }
         #[cfg(target_arch = "x86_64")]
         (Type::Q8_0, Type::Q8_0) if attention.counts() => {
-            let sight = sight(attention, cell, seen, soon);
+            let sight = sight(attention, sixteens, seen, WIDTH, soon);
             vnni::attend_q8_0(kernels, state, queries, heads, sight, softcap);
         }
         #[cfg(target_arch = "x86_64")]
         (Type::Q4_0, Type::Q4_0) if attention.counts() => {
-            let sight = sight(attention, cell, seen, soon);
+            let sight = sight(attention, sixteens, seen, WIDTH, soon);
             vnni::attend_q4_0(kernels, state, queries, heads, sight, softcap);
         }
         (Type::Q8_0, Type::Q8_0) => {
-            part::attend_q8_0(kernels, state, heads, sight(attention, cell, seen, soon), softcap);
+            part::attend_q8_0(kernels, state, heads, sight(attention, cell, seen, 1, soon), softcap);
         }
         (Type::Q4_0, Type::Q4_0) => {
-            part::attend_q4_0(kernels, state, heads, sight(attention, cell, seen, soon), softcap);
+            part::attend_q4_0(kernels, state, heads, sight(attention, cell, seen, 1, soon), softcap);
         }
         _ => sum_decoded(attention, tile, cell, seen, state),
     }
 }
 
-/// Keys and values as they lie in the pools.
+/// Keys and values as they lie in the pools, from `cell` on: of the positions seen, rounded out to multiples of `whole`.
 fn sight<'a, E: Plain>(
     attention: &Attention<'a>,
     cell: [usize; 3],
     seen: Range<usize>,
-    soon: &'a [u8],
+    whole: usize,
+    soon: [&'a [u8]; 2],
 ) -> Sight<'a, E> {
+    let first = seen.start / whole * whole;
     let rows = |pool: &'a View| {
-        let (data, step) = pool.rows_from(cell, seen.len());
+        let (data, step) = pool.rows_from(cell, seen.end.next_multiple_of(whole) - first);
         Rows {
             data,
             step,
-            first: seen.start,
+            first,
             vectors: pool.dims()[0] / WIDTH,
         }
     };
@@ -259,7 +261,7 @@ fn sum_decoded(attention: &Attention<'_>, tile: &Tile, cell: [usize; 3], seen: R
         keys: rows(attention.k, &room[0]),
         values: rows(attention.v, &room[1]),
         seen: seen.clone(),
-        soon: &[],
+        soon: [&[]; 2],
     };
     part::attend_f32(kernels, state, tile.heads.len(), sight, attention.softcap);
 }

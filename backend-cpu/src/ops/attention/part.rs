@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::{WIDEST, softmax::LOWEST};
-use crate::lanes::{Lanes, WIDTH, exp, kernel, prefetch, sum, tanh};
+use crate::lanes::{Lanes, WIDTH, exp, kernel, prefetch, tanh};
 
 /// Query heads of a part at most.
 pub const HEADS: usize = 8;
@@ -125,8 +125,8 @@ pub struct Sight<'a, E> {
     pub values: Rows<'a, E>,
     /// The positions that they see, all of which keys and values have.
     pub seen: Range<usize>,
-    /// What will be read after that.
-    pub soon: &'a [u8],
+    /// The keys and values that will be read after that.
+    pub soon: [&'a [u8]; 2],
 }
 
 /// Defines [`attend`] for an element.
@@ -152,7 +152,7 @@ fn attend<L: Lanes, N: Element>(state: &mut State, heads: usize, sight: Sight<'_
         keys,
         values,
         seen,
-        soon,
+        soon: [soon, _],
     } = sight;
     let mut head = 0;
     while head < heads {
@@ -226,32 +226,43 @@ fn score<L: Lanes, N: Element, const H: usize>(
     H
 }
 
-/// Makes weights of scores, and notes what older sums keep.
+/// Makes weights of scores, and notes what older sums keep. Heads are taken step by step together: those of one would wait
+/// for each other.
 #[inline(always)]
 pub fn soften<L: Lanes>(state: &mut State, heads: usize, seen: &Range<usize>, softcap: f32) {
-    let blocks = seen.start / WIDTH..seen.end.div_ceil(WIDTH);
-    let heads = state
-        .scores
-        .iter_mut()
-        .zip(&mut state.ends)
-        .zip(&mut state.keeps)
-        .take(heads);
-    for ((scores, ends), keep) in heads {
+    let blocks = seen.start / WIDTH..seen.end.div_ceil(WIDTH).min(CELLS / WIDTH);
+    let heads = heads.min(HEADS);
+    let mut highest = [0.0; HEADS];
+    for head in 0..heads {
+        let scores = &mut state.scores[head];
         if softcap > 0.0 {
             scores.iter_mut().for_each(|z| *z = softcap * tanh::<L>(*z));
         }
         scores[blocks.start * WIDTH..seen.start].fill(f32::NEG_INFINITY);
         scores[seen.end..blocks.end * WIDTH].fill(f32::NEG_INFINITY);
-        let scores = &mut scores[blocks.start * WIDTH..blocks.end * WIDTH];
-        let [top, weight] = *ends;
-        let mut highest = L::splat(top);
-        for z in scores.as_chunks().0 {
-            highest = L::max(L::load(z), highest);
+        let mut largest = L::splat(state.ends[head][0]);
+        for z in &scores.as_chunks().0[blocks.clone()] {
+            largest = L::max(L::load(z), largest);
         }
-        let highest = L::largest(highest);
-        *keep = exp::<L>(top - highest);
-        scores.iter_mut().for_each(|z| *z = exp::<L>(*z - highest));
-        *ends = [highest, weight * *keep + sum::<L>(scores)];
+        highest[head] = L::largest(largest);
+    }
+    let (one, zero) = (L::splat(1.0), L::splat(0.0));
+    for head in 0..heads {
+        let less = L::splat(-highest[head]);
+        let mut total = zero;
+        for z in &mut state.scores[head].as_chunks_mut().0[blocks.clone()] {
+            let weights = L::exp(L::mul_add(L::load(z), one, less));
+            *z = L::store(weights);
+            total = L::mul_add(weights, one, total);
+        }
+        let [top, weight] = state.ends[head];
+        let keep = if highest[head] > top {
+            exp::<L>(top - highest[head])
+        } else {
+            1.0
+        };
+        state.keeps[head] = keep;
+        state.ends[head] = [highest[head], weight * keep + L::total(total)];
     }
 }
 
