@@ -32,8 +32,9 @@ const WHOLE_PARTS: usize = 16;
 /// Multiplications under which a step stays on the calling thread: as long as waking the others takes.
 const SERIAL: usize = 64 * 1024;
 
-/// Shares of the work for each thread, so that a slow one does not hold up the others.
-const SHARES_A_THREAD: usize = 4;
+/// Positions, of one tile, that a claim has at least where that leaves each thread one: below, making its room ready would
+/// be felt.
+const POSITIONS_A_CLAIM: usize = 512;
 
 /// Positions of a part of what a column sees.
 fn part_of(column: &Column) -> usize {
@@ -79,10 +80,10 @@ pub fn run(attention: &Attention<'_>) {
     if seen * heads * hd <= SERIAL {
         work(0..units);
     } else {
-        let shares = units.min(SHARES_A_THREAD * context.pool.threads());
-        context
-            .pool
-            .run(shares, &|i| work(units * i / shares..units * (i + 1) / shares));
+        let positions = (seen * tiles / columns).max(1);
+        let least = (units * POSITIONS_A_CLAIM).div_ceil(positions);
+        let each = units / context.pool.threads();
+        context.pool.run_ranges(units, least.min(each), &work);
     }
     if most > 1 {
         split::rows(context, columns * heads, most * state_size(attention), |i| {
