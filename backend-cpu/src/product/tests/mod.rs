@@ -211,11 +211,9 @@ fn blocks() -> impl Iterator<Item = Type> {
 fn integer_products_are_of_class_q() {
     for (set, ty) in sets().iter().flat_map(|s| blocks().map(move |t| (s, t))) {
         for (blocks, rows, columns) in [(1, 8, 16), (5, 8, 9), (2, 5, 24), (9, 8, 32), (3, 7, 13), (26, 3, 7)] {
-            let blocks = if ty.block_values() == 256 {
-                blocks.min(9)
-            } else {
-                blocks
-            };
+            if blocks > 9 && ty.block_values() == 256 {
+                continue; // for tails of sixteen smaller blocks; so few sums of so many values vary too much
+            }
             Case::new(ty, Way::Integer, blocks * ty.block_values(), rows, columns).check(set, 1e-4);
         }
     }
