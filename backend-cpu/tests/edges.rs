@@ -254,18 +254,22 @@ fn rows_stop_at_the_end_of_the_table_whatever_the_ids() {
 
 /// Attention of `positions`, each of a sequence of its own, over a pool whose last page comes last.
 fn attention(ty: Type, positions: &[i32]) -> Case {
+    attention_over(24, ty, positions)
+}
+
+/// The same over so many pages of 16 positions.
+fn attention_over(pages: u32, ty: Type, positions: &[i32]) -> Case {
     const WIDTH: u32 = 32;
-    const BLOCKS: u32 = 24;
     let columns = positions.len() as u32;
     let mut case = Case::new(columns);
     let q = case.tensor(Role::Input, Type::F32, &[WIDTH, 2, columns], Some(2));
-    let k = case.tensor(Role::Pool, ty, &[WIDTH, 16, 1, BLOCKS], None);
-    let v = case.tensor(Role::Pool, ty, &[WIDTH, 16, 1, BLOCKS], None);
+    let k = case.tensor(Role::Pool, ty, &[WIDTH, 16, 1, pages], None);
+    let v = case.tensor(Role::Pool, ty, &[WIDTH, 16, 1, pages], None);
     let positions = case.ids(&[columns], Some(0), positions);
     let starts: Vec<i32> = (0..=columns as i32).collect();
     let starts = case.ids(&[columns + 1], None, &starts);
-    let pages: Vec<i32> = (0..columns).flat_map(|_| 0..BLOCKS as i32).collect();
-    let table = case.ids(&[BLOCKS, columns], None, &pages);
+    let entries: Vec<i32> = (0..columns).flat_map(|_| 0..pages as i32).collect();
+    let table = case.ids(&[pages, columns], None, &entries);
     let sinks = case.tensor(Role::Weight, Type::F32, &[2], None);
     let y = case.tensor(Role::Output, Type::F32, &[WIDTH, 2, columns], Some(2));
     let node = case.node(Operation::Attention, &[q, k, v, positions, starts, table, sinks], y);
@@ -278,6 +282,62 @@ fn attention_stops_at_the_end_of_the_cache() {
     for ty in Type::CACHE {
         attention(ty, &[383]).check();
         attention(ty, &[383, 0, 200, 382, 17, 15, 16, 1, 255]).check();
+    }
+}
+
+/// As `contents` lie, on a device of these kernels.
+fn run_on(kernels: Kernels, case: &Case) -> Vec<u8> {
+    let device = CpuDevice::new(SERVICES, kernels, 2).unwrap();
+    case.run(&device, |contents| {
+        let buffer = device.allocate(contents.len() as u64).unwrap();
+        let queue = device.create_queue().unwrap();
+        device.write(queue, buffer, 0, contents).unwrap();
+        buffer
+    })
+}
+
+/// All but the first position weigh e^−12 of it: beside it too little to count, and yet the whole answer, since what is summed
+/// together with it, 64 positions, has values of 0, as has what lies beyond its part.
+#[test]
+fn positions_below_a_high_score_are_not_rounded_away() {
+    for ty in [Type::Q8_0, Type::Q4_0] {
+        let mut case = attention_over(128, ty, &[2047]);
+        case.draft.nodes[0] = case.draft.nodes[0].clone().with_f32(word::attention::SCALE, 1.0);
+        let block = case.contents[1].len() / 2048;
+        let [key, value] = [1, 2].map(|pool: usize| case.contents[pool].clone());
+        for cell in 0..2048 {
+            let at = cell * block..(cell + 1) * block;
+            let (k, v) = (&mut case.contents[1][at.clone()], &key[at.clone()]);
+            k.copy_from_slice(v);
+            // a scale of 1, and codes of 0 but for one of 12, or 7
+            k[..2].copy_from_slice(&0x3c00u16.to_le_bytes());
+            let none = if ty == Type::Q8_0 { 0 } else { 0x88 };
+            k[2..].fill(none);
+            if cell == 0 {
+                k[2] = if ty == Type::Q8_0 { 12 } else { 0x8f };
+            }
+            let v = &mut case.contents[2][at.clone()];
+            v.copy_from_slice(&value[at]);
+            v[..2].copy_from_slice(&if !(64..128).contains(&cell) {
+                [0, 0]
+            } else {
+                0x3c00u16.to_le_bytes()
+            });
+        }
+        let ones = [1.0f32; 64].iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        case.contents[0] = ones;
+        let none = [f32::NEG_INFINITY; 2].iter().flat_map(|x| x.to_le_bytes());
+        case.contents[6] = none.collect();
+        let numbers =
+            |bytes: Vec<u8>| -> Vec<f32> { bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect() };
+        let exact = numbers(run_on(Kernels::forced(KernelSet::Scalar).unwrap(), &case));
+        let power: f32 = exact.iter().map(|x| x * x).sum();
+        assert!(power > 0.0, "{exact:?}");
+        for kernels in every_set() {
+            let found = numbers(run_on(kernels, &case));
+            let error: f32 = found.iter().zip(&exact).map(|(a, b)| (a - b) * (a - b)).sum();
+            assert!(error <= 1e-4 * power, "{ty} {kernels}: {error} of {power}");
+        }
     }
 }
 

@@ -22,7 +22,7 @@ MODELS = {
     "Q4_K_M": (["q4_k", "q6_k"], "q6_k", []),
     "Q4_K_M of rows that 256 does not divide": (["q4_k", "q6_k", "q5_0", "q8_0"], "q8_0", []),
     "Q8_0": (["q8_0"], "q8_0", []),
-    "gemma3n Q4_K_M": (["q4_k", "q6_k", "q5_0", "f16"], "q6_k", ["mix.f32.f32"]),
+    "gemma3n Q4_K_M": (["q4_k", "q6_k", "q5_0", "f16"], "q6_k", ["mix.f32.f32", "router"]),
     "gpt-oss MXFP4, the rest Q8_0": (["mxfp4", "q8_0", "f32"], "q8_0", ["experts", "router"]),
     "gpt-oss MXFP4, the rest BF16": (["mxfp4", "bf16", "f32"], "bf16", ["experts", "router"]),
 }

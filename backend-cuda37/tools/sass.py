@@ -66,7 +66,7 @@ def weigh(loop, strict=False):
 
 
 def measure(code, name):
-    """Instructions a weight of the whole, as the issue weighs and strictly, and of the loop over units by operation."""
+    """Instructions a weight of the whole, weighed by pipe and strictly, and of the loop over units by operation."""
     _, _, unit, group = TYPES[name]
     rows = ROWS.get(name, 4)
     found = loops(code)

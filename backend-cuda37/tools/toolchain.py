@@ -81,7 +81,12 @@ class Toolchain:
             apt = self._apt()
             debs = self.folder / "debs"
             debs.mkdir(parents=True, exist_ok=True)
-            run(["apt-get", *apt, "download", package], cwd=debs)
+            try:
+                run(["apt-get", *apt, "download", package], cwd=debs)
+            except Missing:
+                # lists of before, where a newer package has taken the place of what they name
+                (self.folder / "apt" / "private.sources").unlink()
+                run(["apt-get", *self._apt(), "download", package], cwd=debs)
             deb = next(debs.glob(f"{package}_*.deb"))
             unpack(place, lambda to: run(["dpkg", "-x", deb, to]))
         return place

@@ -92,7 +92,7 @@ fn failed(what: &'static str) -> impl Fn(DriverError) -> BackendError {
     move |error| {
         let code = match error.0 {
             CUresult::CUDA_ERROR_OUT_OF_MEMORY => Code::OutOfMemory,
-            // all that spoil a context
+            // those that spoil a context
             CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
             | CUresult::CUDA_ERROR_MISALIGNED_ADDRESS
             | CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE

@@ -26,6 +26,8 @@ pub struct Room {
     pub scales: [[[f32; WIDTH]; BLOCKS]; SIXTEENS + 1],
     /// What a one of the weights is worth, by block.
     pub units: [f32; BLOCKS],
+    /// The largest weight of each head, which the others are relative to.
+    pub tops: [f32; HEADS],
     /// Weights times scales in 16 bits, those of two sixteens side by side.
     pub weights: [[[[i32; WIDTH]; SIXTEENS / 2]; HEADS]; BLOCKS],
 }
@@ -47,6 +49,7 @@ impl Queries {
             room: Room {
                 scales: [[[0.0; WIDTH]; BLOCKS]; SIXTEENS + 1],
                 units: [0.0; BLOCKS],
+                tops: [1.0; HEADS],
                 weights: [[[[0; WIDTH]; SIXTEENS / 2]; HEADS]; BLOCKS],
             },
             codes: [[0; WIDEST]; HEADS],

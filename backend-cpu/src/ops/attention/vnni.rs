@@ -297,6 +297,7 @@ fn attend<B: Blocks, const H: usize>(state: &mut State, queries: &mut Queries, s
     soften::<Avx512>(state, H, &seen, softcap);
     let blocks = blocks(&values);
     measure(&mut queries.room, &values, &seen, &sixteens);
+    level::<H>(&mut queries.room, state, &sixteens);
     spread::<H>(&mut queries.room, state, blocks, &sixteens);
     weigh::<B, H>(state, &queries.room, &values, &sixteens, soon[1]);
 }
@@ -424,20 +425,42 @@ fn measure<B: Blocks>(room: &mut Room, values: &Rows<'_, B>, seen: &Range<usize>
     }
 }
 
+/// Makes the largest weight of each head 1: below a high score of earlier positions, all of these would be few units, or none.
+#[inline(always)]
+fn level<const H: usize>(room: &mut Room, state: &mut State, sixteens: &Range<usize>) {
+    let zero = Avx512::splat(0.0);
+    for h in 0..H {
+        let weights = &mut state.scores[h].as_chunks_mut().0[sixteens.clone()];
+        let mut largest = zero;
+        for weights in weights.iter() {
+            largest = Avx512::max(Avx512::load(weights), largest);
+        }
+        let largest = Avx512::largest(largest).max(f32::MIN_POSITIVE);
+        let inverse = Avx512::splat(1.0 / largest);
+        for weights in weights {
+            *weights = Avx512::store(Avx512::mul_add(Avx512::load(weights), inverse, zero));
+        }
+        room.tops[h] = largest;
+    }
+}
+
 /// Makes whole numbers of weights times scales.
 #[inline(always)]
 fn spread<const H: usize>(room: &mut Room, state: &State, blocks: usize, sixteens: &Range<usize>) {
     for (i, at) in sixteens.clone().step_by(2).enumerate() {
-        // Beyond the last sixteen, scales are 0.
-        let next = (at + 1).min(SIXTEENS - 1);
         for block in 0..blocks {
             let scales = [
                 Avx512::load(&room.scales[at][block]),
                 Avx512::load(&room.scales[at + 1][block]),
             ];
             for h in 0..H {
-                let scores = state.scores[h].as_chunks().0;
-                room.weights[block][h][i] = rounded([&scores[at], &scores[next]], scales);
+                let weights = state.scores[h].as_chunks().0;
+                let next = if at + 1 < sixteens.end {
+                    &weights[at + 1]
+                } else {
+                    &[0.0; WIDTH]
+                };
+                room.weights[block][h][i] = rounded([&weights[at], next], scales);
             }
         }
     }
@@ -499,8 +522,8 @@ fn weigh<B: Blocks, const H: usize>(
                 }
             }
         }
-        let unit = Avx512::splat(room.units[block]);
         for h in 0..H {
+            let unit = Avx512::splat(room.units[block] * room.tops[h]);
             let keep = Avx512::splat(state.keeps[h]);
             let out = &mut state.sums[h].as_chunks_mut::<WIDTH>().0[2 * block..2 * block + 2];
             let new = B::in_order(sums[h]);
