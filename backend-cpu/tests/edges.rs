@@ -302,7 +302,7 @@ fn run_on(kernels: Kernels, case: &Case) -> Vec<u8> {
 fn positions_below_a_high_score_are_not_rounded_away() {
     for ty in [Type::Q8_0, Type::Q4_0] {
         let mut case = attention_over(128, ty, &[2047]);
-        case.draft.nodes[0] = case.draft.nodes[0].clone().with_f32(word::attention::SCALE, 1.0);
+        case.draft.nodes[0] = case.draft.nodes[0].with_f32(word::attention::SCALE, 1.0);
         let block = case.contents[1].len() / 2048;
         let [key, value] = [1, 2].map(|pool: usize| case.contents[pool].clone());
         for cell in 0..2048 {

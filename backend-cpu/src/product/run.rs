@@ -281,7 +281,7 @@ kernel! {
 /// y += x, from entry `first` of a row of `x` on.
 pub(super) fn add_row(kernels: Kernels, y: &mut [f32], x: &View, first: usize, row: [usize; 3]) {
     if x.is_dense() {
-        add(kernels, y, &x.packed_piece(row, first..first + y.len()));
+        add(kernels, y, x.packed_piece(row, first..first + y.len()));
     } else {
         (first..).zip(y).for_each(|(i, y)| *y += x.f32(i, row));
     }
