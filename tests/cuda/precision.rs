@@ -30,7 +30,7 @@ fn error(on: &Opened, ty: Type, columns: u32, x: &[f32]) -> f64 {
     let mut single = Single::new(columns, 1);
     let w = single.place(Role::Weight, ty, &[K, ROWS], None, bytes);
     let input = single.values(Role::Activation, &[K, columns], Some(1), x);
-    single.node(Operation::Product, &[w, input], Type::F32, &[ROWS, columns], 1);
+    single.node(Operation::Product, &[input, w], Type::F32, &[ROWS, columns], 1);
     let output = single.on(on);
     let found = output.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word));
 
