@@ -5,21 +5,18 @@
 //! operations). Heads are those of qwen2 1.5B: 12 of 128 values, 2 of keys and values. One thread works, so that sets
 //! compare; `decode_with_all` has all threads.
 
-use std::sync::OnceLock;
+mod common;
 
 use backend_api::{
-    abi_stable::std_types::RStr,
-    contract::{Binding, HostServices, ProgramId, QueueId},
+    contract::{Binding, ProgramId, QueueId},
     draft::Draft,
     graph::{Node, Role, Step, Symbol, Tensor},
     operations::{Operation, word},
     plugin::Device,
     types::Type,
 };
-use backend_cpu::{
-    device::CpuDevice,
-    kernel_set::{KernelSet, Kernels},
-};
+use backend_cpu::{device::CpuDevice, kernel_set::Kernels};
+use common::{cases, chosen, services};
 use divan::{
     Bencher,
     counter::{BytesCount, ItemsCount},
@@ -36,17 +33,6 @@ const PAGES: u32 = (DEPTH + COLUMNS) / PAGE;
 const LAYERS: u32 = 20;
 
 const TYPES: [Type; 4] = [Type::F32, Type::F16, Type::Q8_0, Type::Q4_0];
-
-extern "C" fn ignore(_: u32, _: RStr<'_>, _: RStr<'_>) {}
-
-fn services() -> HostServices {
-    HostServices {
-        log: ignore,
-        level: 0,
-        reserved: 0,
-        reserved2: [0; 6],
-    }
-}
 
 /// A program of as many attentions as there are layers, ready to run.
 struct Ready {
@@ -124,34 +110,9 @@ impl Ready {
     }
 }
 
-/// The sets that this machine has, by the names of their counters.
-fn sets() -> &'static [(&'static str, Kernels)] {
-    static SETS: OnceLock<Vec<(&str, Kernels)>> = OnceLock::new();
-    SETS.get_or_init(|| {
-        let mut sets = Vec::new();
-        for set in KernelSet::ALL.into_iter().filter(|s| s.is_available()) {
-            let kernels = Kernels::forced(set).expect("available");
-            sets.push((set.name(), kernels.without_vnni()));
-            if kernels.vnni() {
-                sets.push(("avx512vnni", kernels));
-            }
-        }
-        sets
-    })
-}
-
-fn cases() -> impl Iterator<Item = String> {
-    let names = sets().iter().map(|s| s.0);
-    TYPES
-        .iter()
-        .flat_map(move |ty| names.clone().map(move |set| format!("{ty} {set}")))
-}
-
 fn ready(case: &str, layers: u32, columns: u32, threads: usize) -> (Ready, Type) {
-    let (ty, set) = case.split_once(' ').expect("type and set");
-    let ty = Type::ALL.into_iter().find(|t| t.name() == ty).expect("a type");
-    let (_, kernels) = sets().iter().find(|s| s.0 == set).expect("a set");
-    (Ready::new(*kernels, ty, layers, columns, threads), ty)
+    let (ty, kernels) = chosen(case);
+    (Ready::new(kernels, ty, layers, columns, threads), ty)
 }
 
 fn bench_decode(bencher: Bencher<'_, '_>, case: &str, threads: usize) {
@@ -161,17 +122,17 @@ fn bench_decode(bencher: Bencher<'_, '_>, case: &str, threads: usize) {
     bencher.counter(BytesCount::new(bytes)).bench(|| ready.run());
 }
 
-#[divan::bench(args = cases(), sample_count = 20)]
+#[divan::bench(args = cases(&TYPES), sample_count = 20)]
 fn decode(bencher: Bencher<'_, '_>, case: &str) {
     bench_decode(bencher, case, 1);
 }
 
-#[divan::bench(args = cases(), sample_count = 20)]
+#[divan::bench(args = cases(&TYPES), sample_count = 20)]
 fn decode_with_all(bencher: Bencher<'_, '_>, case: &str) {
     bench_decode(bencher, case, 0);
 }
 
-#[divan::bench(args = cases(), sample_count = 4)]
+#[divan::bench(args = cases(&TYPES), sample_count = 4)]
 fn prefill(bencher: Bencher<'_, '_>, case: &str) {
     let (ready, _) = ready(case, 1, COLUMNS, 1);
     let seen = u64::from(COLUMNS) * u64::from(DEPTH + COLUMNS / 2);

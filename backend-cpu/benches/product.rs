@@ -7,38 +7,24 @@
 //!
 //! One type, or one set: `cargo bench -p backend-cpu --bench product -- 'decode .*Q4_0|read'`.
 
-use std::sync::OnceLock;
+mod common;
 
 use backend_api::{
-    abi_stable::std_types::RStr,
-    contract::{Binding, HostServices, ProgramId, QueueId},
+    contract::{Binding, ProgramId, QueueId},
     draft::Draft,
     graph::{Node, Role, Step, Tensor},
     operations::Operation,
     plugin::Device,
     types::Type,
 };
-use backend_cpu::{
-    device::CpuDevice,
-    kernel_set::{KernelSet, Kernels},
-};
+use backend_cpu::{device::CpuDevice, kernel_set::Kernels};
+use common::{cases, chosen, services};
 use divan::{Bencher, counter::BytesCount};
 
 const K: u32 = 2048;
 const M: u32 = 2048;
 /// Rows that no cache holds.
 const MANY: u32 = 65536;
-
-extern "C" fn ignore(_: u32, _: RStr<'_>, _: RStr<'_>) {}
-
-fn services() -> HostServices {
-    HostServices {
-        log: ignore,
-        level: 0,
-        reserved: 0,
-        reserved2: [0; 6],
-    }
-}
 
 /// A product that is ready to run.
 struct Ready {
@@ -99,49 +85,24 @@ impl Ready {
     }
 }
 
-/// The sets that this machine has, by the names of their counters.
-fn sets() -> &'static [(&'static str, Kernels)] {
-    static SETS: OnceLock<Vec<(&str, Kernels)>> = OnceLock::new();
-    SETS.get_or_init(|| {
-        let mut sets = Vec::new();
-        for set in KernelSet::ALL.into_iter().filter(|s| s.is_available()) {
-            let kernels = Kernels::forced(set).expect("available");
-            sets.push((set.name(), kernels.without_vnni()));
-            if kernels.vnni() {
-                sets.push(("avx512vnni", kernels));
-            }
-        }
-        sets
-    })
-}
-
-fn cases() -> impl Iterator<Item = String> {
-    let names = sets().iter().map(|s| s.0);
-    Type::WEIGHTS
-        .iter()
-        .flat_map(move |ty| names.clone().map(move |set| format!("{ty} {set}")))
-}
-
 fn bench(bencher: Bencher<'_, '_>, case: &str, rows: u32, columns: u32) {
-    let (ty, set) = case.split_once(' ').expect("type and set");
-    let ty = Type::ALL.into_iter().find(|t| t.name() == ty).expect("a type");
-    let (_, kernels) = sets().iter().find(|s| s.0 == set).expect("a set");
-    let ready = Ready::new(*kernels, ty, rows, columns);
+    let (ty, kernels) = chosen(case);
+    let ready = Ready::new(kernels, ty, rows, columns);
     let bytes = ty.row_bytes(K.into()).expect("whole blocks") * u64::from(rows);
     bencher.counter(BytesCount::new(bytes)).bench(|| ready.run(columns));
 }
 
-#[divan::bench(args = cases())]
+#[divan::bench(args = cases(Type::WEIGHTS))]
 fn decode(bencher: Bencher<'_, '_>, case: &str) {
     bench(bencher, case, M, 1);
 }
 
-#[divan::bench(args = cases(), sample_count = 20)]
+#[divan::bench(args = cases(Type::WEIGHTS), sample_count = 20)]
 fn decode_from_memory(bencher: Bencher<'_, '_>, case: &str) {
     bench(bencher, case, MANY, 1);
 }
 
-#[divan::bench(args = cases(), sample_count = 10)]
+#[divan::bench(args = cases(Type::WEIGHTS), sample_count = 10)]
 fn prefill(bencher: Bencher<'_, '_>, case: &str) {
     bench(bencher, case, M, 64);
 }

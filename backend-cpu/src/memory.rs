@@ -31,9 +31,12 @@ impl Memory {
     pub fn allocate(bytes: u64) -> Result<Memory> {
         let failed = |why: &str| BackendError::out_of_memory(format!("cannot allocate {bytes} bytes of memory: {why}"));
         let length = usize::try_from(bytes).map_err(|_| failed("more than an address space"))?;
-        // 0 where nobody says what is free
-        if bytes >= SMALL && (1..bytes).contains(&machine::free()) {
-            return Err(failed(&format!("{} bytes are free", machine::free())));
+        if bytes >= SMALL {
+            let free = machine::free();
+            // 0 where nobody says what is free
+            if (1..bytes).contains(&free) {
+                return Err(failed(&format!("{free} bytes are free")));
+            }
         }
         if length == 0 {
             return Ok(Memory::of(NonNull::<Line>::dangling().cast(), 0, true));
