@@ -58,6 +58,8 @@ struct Shared {
     job: UnsafeCell<Job<'static>>,
     /// The next part of each thread's share, the caller's first.
     next: Box<[Share]>,
+    /// Workers that have started.
+    started: AtomicUsize,
     stop: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     sleepers: AtomicUsize,
@@ -87,7 +89,8 @@ pub fn available_threads() -> usize {
 }
 
 impl Pool {
-    /// A pool of `threads` threads with the caller's, 0 for [`available_threads`].
+    /// A pool of `threads` threads with the caller's, 0 for [`available_threads`]. All have started when this returns: what a
+    /// thread's start takes, memory among it, is no part of a job.
     pub fn new(threads: usize) -> Result<Pool> {
         let threads = if threads == 0 { available_threads() } else { threads };
         if threads > MOST_THREADS {
@@ -108,6 +111,10 @@ impl Pool {
                 .spawn(move || shared.serve(i))
                 .map_err(|e| BackendError::failed(format!("thread {i} of {threads} cannot be started: {e}")))?;
             pool.workers.push(worker);
+        }
+        let mut waits = 0u32;
+        while pool.shared.started.load(Acquire) < pool.workers.len() {
+            relax(&mut waits);
         }
         Ok(pool)
     }
@@ -173,6 +180,7 @@ impl Shared {
                 claim: (1, 1),
             }),
             next: (0..threads).map(|_| Share(AtomicUsize::new(0))).collect(),
+            started: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
             sleepers: AtomicUsize::new(0),
@@ -248,6 +256,7 @@ impl Shared {
 
     /// The life of the worker that is thread `own`.
     fn serve(&self, own: usize) {
+        self.started.fetch_add(1, Release);
         let mut last = 0;
         while let Some(seen) = self.wait_for_job(last) {
             if self

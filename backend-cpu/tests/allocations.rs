@@ -5,6 +5,8 @@ mod common;
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    thread,
+    time::Duration,
 };
 
 use backend_api::{
@@ -85,8 +87,17 @@ fn layer() -> Draft {
     draft
 }
 
+/// A thread that starts late would be counted with a run, since that allocates.
+fn threads_start_before_a_device_is_open() {
+    let _device = CpuDevice::new(SERVICES, Kernels::best(), 64).unwrap();
+    let before = CALLS.load(Relaxed);
+    thread::sleep(Duration::from_millis(20));
+    assert_eq!(CALLS.load(Relaxed), before, "allocations after the device was opened");
+}
+
 #[test]
 fn a_run_allocates_nothing() {
+    threads_start_before_a_device_is_open();
     let device = CpuDevice::new(SERVICES, Kernels::best(), 3).unwrap();
     let draft = layer();
     let program = device.compile(&draft.graph()).unwrap();
