@@ -58,13 +58,14 @@ const FAULTS: [(&str, &str, Then); 13] = [
         LoadsElsewhere,
     ),
     (
-        "cuModuleLoadData=218",
-        "CUDA_ERROR_INVALID_PTX: a PTX JIT compilation failed",
+        "compiler=222",
+        "on device 0: CUDA_ERROR_UNSUPPORTED_PTX_VERSION: the provided PTX was compiled with an unsupported toolchain. (ptxas \
+         application ptx input, line 1; fatal   : not for this device; ptxas fatal   : Ptx assembly aborted)",
         HandsOver,
     ),
     (
-        "cuModuleLoadData@4=2",
-        "CUDA_ERROR_OUT_OF_MEMORY: out of memory",
+        "cuModuleLoadDataEx@4=2",
+        "on device 0: CUDA_ERROR_OUT_OF_MEMORY: out of memory",
         HandsOver,
     ),
     (

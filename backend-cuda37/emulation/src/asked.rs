@@ -2,7 +2,8 @@
 //!
 //! - `version=10020` is a driver of CUDA 10.2,
 //! - `devices`, `capability` (× 10) and `memory` (MiB) say what is there,
-//! - `cuMemAlloc_v2@3=2`: the third call of a function, of this process, fails with that number; without `@3` every call.
+//! - `cuMemAlloc_v2@3=2`: the third call of a function, of this process, fails with that number; without `@3` every call,
+//! - `compiler@3=218`: so does the third compilation of a module, with words in the log.
 //!
 //! After an error that spoils a context, as an uncorrectable one of the memory, every call in it fails so, until it is released.
 
@@ -12,7 +13,7 @@ use std::sync::{
 };
 
 /// The numbers of errors, their names and words.
-const ERRORS: [(u32, &str, &str); 13] = [
+const ERRORS: [(u32, &str, &str); 14] = [
     (1, "CUDA_ERROR_INVALID_VALUE", "invalid argument"),
     (2, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"),
     (100, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"),
@@ -24,6 +25,11 @@ const ERRORS: [(u32, &str, &str); 13] = [
         "uncorrectable ECC error encountered",
     ),
     (218, "CUDA_ERROR_INVALID_PTX", "a PTX JIT compilation failed"),
+    (
+        222,
+        "CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
+        "the provided PTX was compiled with an unsupported toolchain.",
+    ),
     (500, "CUDA_ERROR_NOT_FOUND", "named symbol not found"),
     (
         700,

@@ -130,6 +130,31 @@ unsafe fn give<T>(to: *mut T, value: T) -> Result<(), Status> {
     Ok(())
 }
 
+/// The room for a compiler's words that options ask for.
+///
+/// # Safety
+/// As many values as options are there, and live as long as what is returned.
+unsafe fn error_log<'a>(options: &[c_uint], values: *const *mut c_void) -> Result<&'a mut [u8], Status> {
+    // the numbers of a buffer for errors, and of its size
+    if options != [5, 6] {
+        return Err(1);
+    }
+    // SAFETY: the caller's promise; the second value is a number in a pointer's place.
+    Ok(unsafe { std::slice::from_raw_parts_mut((*values).cast(), (*values.add(1)).addr()) })
+}
+
+/// Refuses PTX that is not for the oldest devices, or as a test asked, with words in the log.
+fn compile(ptx: &str, log: &mut [u8]) -> Result<(), Status> {
+    let fitting = ptx.contains(".version 6.0") && ptx.contains(".target sm_37");
+    let Some(error) = asked::fault("compiler").or((!fitting).then_some(218)) else {
+        return Ok(());
+    };
+    let words =
+        b"ptxas application ptx input, line 1; fatal   : not for this device\nptxas fatal   : Ptx assembly aborted\n\0";
+    log.get_mut(..words.len()).ok_or(1u32)?.copy_from_slice(words);
+    Err(error)
+}
+
 fn known(ordinal: c_int) -> Result<u64, Status> {
     let known = u64::try_from(ordinal).ok().filter(|&n| n < DEVICES.len() as u64);
     known.ok_or(101)
@@ -254,10 +279,13 @@ driver! {
         device()?.copy(Stream(stream), to, from, bytes as u64).map_err(number)
     }
 
-    fn cuModuleLoadData(module: *mut u64, image: *const c_char) {
+    fn cuModuleLoadDataEx(
+        module: *mut u64, image: *const c_char, count: c_uint, options: *const c_uint, values: *const *mut c_void,
+    ) {
         uncaptured()?;
+        let log = error_log(std::slice::from_raw_parts(options, count as usize), values)?;
         let ptx = CStr::from_ptr(image).to_string_lossy().into_owned();
-        if !ptx.contains(".version 6.0") || !ptx.contains(".target sm_37") { return Err(218) }
+        compile(&ptx, log)?;
         let mut modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
         let handle = modules.keys().max().unwrap_or(&0) + 1;
         modules.insert(handle, ptx);

@@ -1,6 +1,6 @@
 //! NVIDIA's driver, through cudarc.
 
-use std::{ffi::CString, mem::MaybeUninit, sync::OnceLock};
+use std::{ffi::CString, mem::MaybeUninit, ptr, sync::OnceLock};
 
 use backend_api::{BackendError, Result, error::Code};
 use cudarc::driver::{
@@ -12,6 +12,9 @@ use super::{Address, Captured, Driver, Event, Facts, Kernel, Module, Platform, S
 
 /// The oldest driver's CUDA version that has all that is called: 11.4, driver 470, the last one for the K80.
 const LEAST_VERSION: i32 = 11040;
+
+/// Bytes of what the driver's compiler says of a module at most.
+const LOG: usize = 2048;
 
 /// NVIDIA's devices.
 pub struct Cuda;
@@ -88,27 +91,42 @@ fn words(error: &DriverError) -> String {
     }
 }
 
-fn failed(what: &'static str) -> impl Fn(DriverError) -> BackendError {
-    move |error| {
-        let code = match error.0 {
-            CUresult::CUDA_ERROR_OUT_OF_MEMORY => Code::OutOfMemory,
-            // those that spoil a context
-            CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
-            | CUresult::CUDA_ERROR_MISALIGNED_ADDRESS
-            | CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE
-            | CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION
-            | CUresult::CUDA_ERROR_INVALID_PC
-            | CUresult::CUDA_ERROR_LAUNCH_FAILED
-            | CUresult::CUDA_ERROR_LAUNCH_TIMEOUT
-            | CUresult::CUDA_ERROR_ECC_UNCORRECTABLE
-            | CUresult::CUDA_ERROR_NVLINK_UNCORRECTABLE
-            | CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR
-            | CUresult::CUDA_ERROR_CONTEXT_IS_DESTROYED
-            | CUresult::CUDA_ERROR_UNKNOWN => Code::DeviceLost,
-            _ => Code::Failed,
-        };
-        BackendError::new(code, format!("{what}: {}", words(&error)))
+/// What a host is told of an error, so that it knows what may help.
+fn code(error: CUresult) -> Code {
+    match error {
+        CUresult::CUDA_ERROR_OUT_OF_MEMORY => Code::OutOfMemory,
+        // those of a driver that cannot compile for the device, whatever the module
+        CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU
+        | CUresult::CUDA_ERROR_JIT_COMPILER_NOT_FOUND
+        | CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION
+        | CUresult::CUDA_ERROR_JIT_COMPILATION_DISABLED => Code::Unsupported,
+        // those that spoil a context
+        CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
+        | CUresult::CUDA_ERROR_MISALIGNED_ADDRESS
+        | CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE
+        | CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION
+        | CUresult::CUDA_ERROR_INVALID_PC
+        | CUresult::CUDA_ERROR_LAUNCH_FAILED
+        | CUresult::CUDA_ERROR_LAUNCH_TIMEOUT
+        | CUresult::CUDA_ERROR_ECC_UNCORRECTABLE
+        | CUresult::CUDA_ERROR_NVLINK_UNCORRECTABLE
+        | CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR
+        | CUresult::CUDA_ERROR_CONTEXT_IS_DESTROYED
+        | CUresult::CUDA_ERROR_UNKNOWN => Code::DeviceLost,
+        _ => Code::Failed,
     }
+}
+
+fn failed(what: &str) -> impl Fn(DriverError) -> BackendError {
+    move |error| BackendError::new(code(error.0), format!("{what}: {}", words(&error)))
+}
+
+/// What a compiler wrote into its log, in one line; empty where that is nothing.
+fn logged(log: &[u8]) -> String {
+    let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+    let text = String::from_utf8_lossy(&log[..end]);
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join("; ")
 }
 
 fn facts(ordinal: i32) -> Result<Facts, String> {
@@ -173,7 +191,7 @@ impl Open {
     }
 
     /// Runs a call of the driver in the device's context.
-    fn call<T>(&self, what: &'static str, f: impl FnOnce() -> Result<T, DriverError>) -> Result<T> {
+    fn call<T>(&self, what: &str, f: impl FnOnce() -> Result<T, DriverError>) -> Result<T> {
         self.enter().and_then(|()| f()).map_err(failed(what))
     }
 }
@@ -321,18 +339,24 @@ impl Driver for Open {
     fn load(&self, name: &str, ptx: &str) -> Result<Module> {
         let damaged = |_| BackendError::failed(format!("module {name} holds a 0"));
         let source = CString::new(ptx).map_err(damaged)?;
-        // SAFETY: the source ends with 0 and outlives the call.
-        let module = self
-            .enter()
-            .and_then(|()| unsafe { result::module::load_data(source.as_ptr().cast()) });
-        let failed = |e| {
-            BackendError::failed(format!(
-                "loading module {name} on device {}: {}",
-                self.ordinal,
-                words(&e)
-            ))
+        let mut log = [0; LOG];
+        let mut options = [
+            sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER,
+            sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES,
+        ];
+        let mut values = [log.as_mut_ptr().cast(), ptr::without_provenance_mut(log.len())];
+        let mut module = ptr::null_mut();
+        // SAFETY: the source ends with 0; it, the log and the options outlive the call.
+        let load = || unsafe {
+            let (options, values) = (options.as_mut_ptr(), values.as_mut_ptr());
+            sys::cuModuleLoadDataEx(&mut module, source.as_ptr().cast(), 2, options, values).result()
         };
-        Ok(Module(module.map_err(failed)? as u64))
+        let what = format!("loading module {name} on device {}", self.ordinal);
+        match (self.call(&what, load), logged(&log)) {
+            (Ok(()), _) => Ok(Module(module as u64)),
+            (Err(error), said) if said.is_empty() => Err(error),
+            (Err(error), said) => Err(BackendError::new(error.code(), format!("{error} ({said})"))),
+        }
     }
 
     unsafe fn unload(&self, module: Module) {
@@ -343,12 +367,12 @@ impl Driver for Open {
     }
 
     unsafe fn kernel(&self, module: Module, name: &str) -> Result<Kernel> {
-        let wrong = |why: String| BackendError::failed(format!("kernel {name}: {why}"));
-        let spelled = CString::new(name).map_err(|e| wrong(e.to_string()))?;
+        let spelled = CString::new(name).map_err(|_| BackendError::failed(format!("kernel {name:?} holds a 0")))?;
         // SAFETY: the caller's promise.
-        let get = || unsafe { result::module::get_function(module.0 as sys::CUmodule, spelled) };
-        let found = self.enter().and_then(|()| get());
-        Ok(Kernel(found.map_err(|e| wrong(words(&e)))? as u64))
+        let found = self.call(&format!("kernel {name}"), || unsafe {
+            result::module::get_function(module.0 as sys::CUmodule, spelled)
+        });
+        Ok(Kernel(found? as u64))
     }
 
     unsafe fn launch(&self, on: Stream, kernel: Kernel, shape: &Shape, argument: &[u8]) -> Result<()> {
@@ -394,5 +418,39 @@ impl Driver for Open {
         let _ = self.call("forgetting what was captured", || unsafe {
             result::graph::exec_destroy(captured.0 as sys::CUgraphExec)
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_tell_a_host_what_may_help() {
+        use CUresult::*;
+        for (error, expected) in [
+            (CUDA_ERROR_OUT_OF_MEMORY, Code::OutOfMemory),
+            (CUDA_ERROR_UNSUPPORTED_PTX_VERSION, Code::Unsupported),
+            (CUDA_ERROR_NO_BINARY_FOR_GPU, Code::Unsupported),
+            (CUDA_ERROR_JIT_COMPILER_NOT_FOUND, Code::Unsupported),
+            (CUDA_ERROR_LAUNCH_FAILED, Code::DeviceLost),
+            (CUDA_ERROR_ECC_UNCORRECTABLE, Code::DeviceLost),
+            // faults of this library
+            (CUDA_ERROR_INVALID_PTX, Code::Failed),
+            (CUDA_ERROR_NOT_FOUND, Code::Failed),
+        ] {
+            assert_eq!(code(error), expected, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_compiler_says_is_told_in_one_line() {
+        let log = b"ptxas input, line 5; error   : Unknown symbol 'x'\n\nptxas fatal   : aborted\n\0rest";
+        assert_eq!(
+            logged(log),
+            "ptxas input, line 5; error   : Unknown symbol 'x'; ptxas fatal   : aborted"
+        );
+        assert_eq!(logged(&[0; 8]), "");
+        assert_eq!(logged(b"cut without an end"), "cut without an end");
     }
 }
