@@ -1,7 +1,7 @@
 //! Errors of the driver, at calls of every kind: the answer goes on elsewhere, with a warning that names device, work and
 //! error; without fallback that is an error.
 
-use std::process::Output;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -26,7 +26,7 @@ enum Then {
 use Then::*;
 
 /// What the emulated driver is asked for, what is said of it, and what happens then.
-const FAULTS: [(&str, &str, Then); 13] = [
+const FAULTS: [(&str, &str, Then); 17] = [
     (
         "cuDevicePrimaryCtxRetain=999",
         "opening the device: CUDA_ERROR_UNKNOWN: unknown error",
@@ -89,7 +89,73 @@ const FAULTS: [(&str, &str, Then); 13] = [
         HandsOver,
     ),
     ("cuGraphInstantiateWithFlags=801", "", Nothing),
+    (
+        "cuEventCreate@2=2",
+        "creating an event: CUDA_ERROR_OUT_OF_MEMORY: out of memory; planning again",
+        TriesAgain,
+    ),
+    (
+        "cuEventRecord@5=1",
+        "recording an event: CUDA_ERROR_INVALID_VALUE: invalid argument",
+        LoadsElsewhere,
+    ),
+    (
+        "cuEventRecord@90=719",
+        "recording an event: CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure",
+        HandsOver,
+    ),
+    ("cuEventDestroy_v2=1", "", Nothing),
 ];
+
+/// The same where two devices answer: one goes on without the other, or nothing is said.
+const BETWEEN: [(&str, &str, Then); 10] = [
+    (
+        "cuLaunchKernel@70=719",
+        "launching a kernel: CUDA_ERROR_LAUNCH_FAILED",
+        HandsOver,
+    ),
+    (
+        "cuStreamSynchronize@9=214",
+        "the device's work: CUDA_ERROR_ECC_UNCORRECTABLE",
+        HandsOver,
+    ),
+    (
+        "cuEventRecord@90=719",
+        "recording an event: CUDA_ERROR_LAUNCH_FAILED",
+        HandsOver,
+    ),
+    (
+        "cuStreamWaitEvent=1",
+        "waiting for an event: CUDA_ERROR_INVALID_VALUE",
+        HandsOver,
+    ),
+    (
+        "cuStreamWaitEvent@3=999",
+        "waiting for an event: CUDA_ERROR_UNKNOWN",
+        HandsOver,
+    ),
+    (
+        "cuMemcpyPeerAsync=1",
+        "copying to another device: CUDA_ERROR_INVALID_VALUE",
+        HandsOver,
+    ),
+    (
+        "cuMemcpyPeerAsync@3=719",
+        "copying to another device: CUDA_ERROR_LAUNCH_FAILED",
+        HandsOver,
+    ),
+    // an error that spoils a context is that of the next call, too
+    (
+        "cuCtxEnablePeerAccess@2=214",
+        "copying to another device: CUDA_ERROR_ECC_UNCORRECTABLE",
+        HandsOver,
+    ),
+    // devices that cannot reach each other: the driver copies through memory of its own
+    ("cuCtxEnablePeerAccess=217", "", Nothing),
+    ("cuEventDestroy_v2=1", "", Nothing),
+];
+
+const TWO: [&str; 3] = ["--devices", "0,1", "--spread"];
 
 /// The model's answer over the emulated driver, asked for this.
 fn run(driver: &TempDir, asked: &str, more: &[&str]) -> Output {
@@ -163,8 +229,10 @@ fn whatever_call_fails_the_answer_is_the_same() {
 #[test]
 fn without_fallback_it_is_an_error_that_says_what_failed() {
     let Some(driver) = driver() else { return };
-    for (fault, words, then) in FAULTS {
-        let ran = run(&driver, &format!("devices=1 {fault}"), &["--no-fallback"]);
+    let on_one = FAULTS.map(|(fault, words, then)| (format!("devices=1 {fault}"), words, then, &[][..]));
+    let on_two = BETWEEN.map(|(fault, words, then)| (fault.to_owned(), words, then, &TWO[..]));
+    for (fault, words, then, devices) in on_one.into_iter().chain(on_two) {
+        let ran = run(&driver, &fault, &[devices, &["--no-fallback"]].concat());
         let said = String::from_utf8_lossy(&ran.stderr);
         let failed = then != Nothing;
         assert_eq!(ran.status.code(), Some(failed.into()), "{fault}: {said}");
@@ -181,18 +249,62 @@ fn without_fallback_it_is_an_error_that_says_what_failed() {
 #[test]
 fn the_other_card_goes_on() {
     let Some(driver) = driver() else { return };
-    for fault in ["cuLaunchKernel@70=719", "cuStreamSynchronize@9=214"] {
-        let (report, said) = succeeded(&run(&driver, fault, &["--devices", "0,1", "--spread"]));
-        assert_eq!(report["tokens"], tokens_of_the_cpu(), "{fault}: {said}");
+    let expected = tokens_of_the_cpu();
+    let label = |name: &Value| name.as_str().unwrap().split(' ').next().unwrap().to_owned();
+    for (fault, words, then) in BETWEEN {
+        let (report, said) = succeeded(&run(&driver, fault, &TWO));
+        assert_eq!(report["tokens"], expected, "{fault}: {said}");
         assert_eq!(report["backend"], "cuda37", "{fault}: {said}");
-        let hand_overs = report["hand_overs"].as_array().expect(&said);
-        assert_eq!(hand_overs.len(), 1, "{fault}: {said}");
-        let label = |name: &Value| name.as_str().unwrap().split(' ').next().unwrap().to_owned();
-        let on: Vec<String> = hand_overs[0]["devices"].as_array().unwrap().iter().map(label).collect();
-        let from = label(&hand_overs[0]["from"]);
+        assert_eq!(said.is_empty(), words.is_empty(), "{fault}: {said}");
+        let hand_overs = report["hand_overs"].as_array().map_or(&[][..], Vec::as_slice);
+        assert_eq!(hand_overs.len(), usize::from(then == HandsOver), "{fault}: {said}");
+        for over in hand_overs {
+            let (from, on) = (label(&over["from"]), over["devices"].as_array().unwrap());
+            let on: Vec<String> = on.iter().map(label).collect();
+            assert!(
+                from.starts_with("cuda37:") && !on.contains(&from) && on[0].starts_with("cuda37:"),
+                "{fault}: {on:?} after {from}"
+            );
+            let named = format!("warning: {}: {words}", over["from"].as_str().unwrap());
+            assert!(said.contains(&named), "{fault}: {said}");
+        }
+    }
+}
+
+/// Weights of more than the ring of pinned memory holds wait for its first part, and find that its copy failed.
+#[test]
+fn a_copy_that_fails_behind_a_full_ring_is_told() {
+    let Some(driver) = driver() else { return };
+    let model = driver.path().join("model.gguf");
+    let made = Command::new(env!("CARGO_BIN_EXE_make-model"))
+        .args(["qwen2-1.5b", "--sparse", "--layers", "1"])
+        .arg(&model)
+        .output();
+    assert!(made.unwrap().status.success());
+    let words =
+        "cuda37:0 emulated driver's device 0: the device's work: CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure";
+    for (more, success) in [(&[][..], true), (&["--no-fallback"], false)] {
+        let fixed = [
+            "run",
+            model.to_str().unwrap(),
+            "ROMEO:",
+            "--raw",
+            "--predict",
+            "1",
+            "--ctx-size",
+            "64",
+        ];
+        let mut command = over(&driver, &[&fixed[..], more].concat());
+        let ran = command
+            .env("EMULATED_DRIVER", "devices=1 cuEventSynchronize@2=719")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.success(), success, "{said}");
         assert!(
-            from.starts_with("cuda37:") && !on.contains(&from),
-            "{fault}: {on:?} after {from}"
+            said.contains(&format!("backend cuda37 cannot serve: {words}")),
+            "{said}"
         );
+        assert_eq!(said.contains("using cpu"), success, "{said}");
     }
 }

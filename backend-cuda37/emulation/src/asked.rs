@@ -13,7 +13,7 @@ use std::sync::{
 };
 
 /// The numbers of errors, their names and words.
-const ERRORS: [(u32, &str, &str); 14] = [
+const ERRORS: [(u32, &str, &str); 15] = [
     (1, "CUDA_ERROR_INVALID_VALUE", "invalid argument"),
     (2, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"),
     (100, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"),
@@ -23,6 +23,11 @@ const ERRORS: [(u32, &str, &str); 14] = [
         214,
         "CUDA_ERROR_ECC_UNCORRECTABLE",
         "uncorrectable ECC error encountered",
+    ),
+    (
+        217,
+        "CUDA_ERROR_PEER_ACCESS_UNSUPPORTED",
+        "peer access is not supported between these two devices",
     ),
     (218, "CUDA_ERROR_INVALID_PTX", "a PTX JIT compilation failed"),
     (
