@@ -19,13 +19,16 @@ const PARTS: u32 = 32;
 /// Positions of a part at least: 2^`LEAST_SHIFT` of the kernels.
 const LEAST_PART: u32 = 128;
 
-/// Threads that a part has.
+/// Positions of a page at least: `STRIP` of the kernels.
+const LEAST_PAGE: u32 = 16;
+
+/// Threads that a part has: `PART_WARPS` of the kernels.
 const PART_THREADS: u32 = 256;
 
 /// Columns and query heads, their product, that a tile has at most: `TILE_ROWS` of the kernels.
 const TILE_ROWS: u32 = 64;
 
-/// Threads that a tile has.
+/// Threads that a tile has: `TILE_THREADS` of the kernels.
 const TILE_THREADS: u32 = 128;
 
 /// Blocks that are enough for tiles: twice the three for which each of a K80's multiprocessors has shared memory.
@@ -83,9 +86,9 @@ pub fn supports(graph: &Graph<'_>, node: &Node) -> Result<()> {
             v.dims[0]
         ));
     }
-    if !page.is_power_of_two() || page < 16 {
+    if !page.is_power_of_two() || page < LEAST_PAGE {
         return refuse(format!(
-            "pages of {page} positions, served are powers of two from 16 on"
+            "pages of {page} positions, served are powers of two from {LEAST_PAGE} on"
         ));
     }
     if k.ty != v.ty {
@@ -263,7 +266,48 @@ mod tests {
         operations::Operation,
     };
 
-    use super::*;
+    use super::{super::mirror, *};
+    use crate::modules;
+
+    #[test]
+    fn parts_and_tiles_are_those_that_the_kernels_have() {
+        let sizes = [
+            ("PARTS", PARTS.into()),
+            ("1 << LEAST_SHIFT", LEAST_PART.into()),
+            ("STRIP", LEAST_PAGE.into()),
+            ("PART_WARPS * WARP", PART_THREADS.into()),
+            ("TILE_ROWS", TILE_ROWS.into()),
+            ("TILE_THREADS", TILE_THREADS.into()),
+            ("sizeof(AttentionArgs)", size_of::<AttentionArgs>() as u64),
+        ];
+        let sizes = sizes.map(|(name, n)| (name.to_owned(), n));
+        mirror::assert_same(&["attention_part.cuh", "attention_tile.cuh"], &sizes);
+    }
+
+    #[test]
+    fn every_width_and_ratio_has_its_kernels() {
+        let has = |module: String, kernel: String| {
+            let source = modules::source(&module).unwrap();
+            assert!(source.contains(&format!(".entry {kernel}(")), "{kernel} in {module}");
+        };
+        for ty in Type::CACHE {
+            for d in [8, 64, 72, 128, 136, 256] {
+                let (spelled, head) = names(ty, d).unwrap();
+                assert!(head >= d, "{head}");
+                has(
+                    format!("attention_tile.{spelled}.{head}"),
+                    format!("attention_{spelled}_tile_{head}"),
+                );
+                for ratio in [1, 2, 3, 4, 5, 8, 64] {
+                    let together = together(ratio);
+                    has(
+                        format!("attention_part.{spelled}.{head}.{together}"),
+                        format!("attention_{spelled}_part_{head}_{together}"),
+                    );
+                }
+            }
+        }
+    }
 
     /// A step of `columns` over a cache of `blocks` pages of 16 positions a sequence, with 8 query heads and 2 of the cache.
     fn asked(ty: Type, d: u32, [columns, sequences, blocks]: [u32; 3], change: impl FnOnce(&mut Tensor)) -> Draft {

@@ -3,6 +3,8 @@
 mod attention;
 mod cache;
 mod elementwise;
+#[cfg(test)]
+mod mirror;
 mod mix;
 mod norm;
 mod product;
