@@ -14,7 +14,7 @@ fn answer(serving: &Serving, placement: &Placement, prompt: &[u32]) -> Vec<Vec<u
     let mut token = prompt[0];
     for _ in 0..8 {
         engine.evaluate(&[(0, 1)], &[token], &[0]).unwrap();
-        let logits: Vec<f32> = engine.logits(0).collect();
+        let logits = engine.logits(0);
         let best = (0..logits.len())
             .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
             .unwrap();

@@ -107,10 +107,7 @@ pub fn step(engine: &mut Engine, columns: &[(usize, u32)], tokens: &[u32]) -> Ve
     engine
         .evaluate(columns, tokens, &wanted)
         .unwrap_or_else(|error| panic!("{error}"));
-    wanted
-        .iter()
-        .map(|&row| engine.logits(row as usize).collect())
-        .collect()
+    wanted.iter().map(|&row| engine.logits(row as usize).to_vec()).collect()
 }
 
 /// The logits of tokens that follow in a sequence, evaluated `at_once` at a time.

@@ -70,7 +70,7 @@ fn evaluate(engine: &mut Engine, tokens: &[u32]) -> anyhow::Result<Vec<u8>> {
     for step in tokens.chunks(rows) {
         engine.evaluate(&[(0, step.len() as u32)], step, &wanted[..step.len()])?;
         for row in 0..step.len() {
-            all.extend(engine.logits(row).flat_map(f32::to_le_bytes));
+            all.extend(engine.logits(row).iter().flat_map(|logit| logit.to_le_bytes()));
         }
     }
     Ok(all)

@@ -13,6 +13,7 @@ use models::{
     gguf::Gguf,
     graph::{Input, Shape},
 };
+use zerocopy::IntoBytes;
 
 use super::{
     device::Target,
@@ -177,7 +178,7 @@ pub struct Engine {
     cache: Cache,
     step: Step,
     inputs: Inputs,
-    logits: Vec<u8>,
+    logits: Vec<f32>,
     staging: Vec<u8>,
     /// The sequences of steps that devices may not have finished.
     unfinished: Vec<usize>,
@@ -213,7 +214,7 @@ impl Engine {
             cache,
             step: Step::default(),
             inputs: Inputs::new(plan.inputs.clone()),
-            logits: Vec::with_capacity(4 * plan.logits.2 as usize * plan.rows as usize),
+            logits: Vec::with_capacity(plan.logits.2 as usize * plan.rows as usize),
             staging: Vec::with_capacity(plan.staging() as usize),
             unfinished: Vec::new(),
             vocabulary: model.vocabulary(),
@@ -306,12 +307,13 @@ impl Engine {
         ran
     }
 
-    /// The logits `[V]` of wanted column `row` of the last step, as f32 in little-endian order.
-    pub fn logits(&self, row: usize) -> impl ExactSizeIterator<Item = f32> + '_ {
-        let bytes = 4 * self.vocabulary as usize;
-        let row = self.logits.get(row * bytes..(row + 1) * bytes).unwrap_or(&[]);
-        row.chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+    /// The logits `[V]` of wanted column `row` of the last step, none where it had no such column. Who reads them may change
+    /// them.
+    pub fn logits(&mut self, row: usize) -> &mut [f32] {
+        let values = self.vocabulary as usize;
+        self.logits
+            .get_mut(row * values..(row + 1) * values)
+            .unwrap_or_default()
     }
 
     fn check(&self, columns: &[(usize, u32)], tokens: &[u32], wanted: &[u32]) -> Result<(), EngineError> {
@@ -383,10 +385,10 @@ impl Engine {
     /// Takes the logits, when the last device is done, and with it all others.
     fn fetch_logits(&mut self, rows: usize) -> Result<(), EngineError> {
         let (index, spot, values) = self.plan.logits;
-        self.logits.resize(4 * values as usize * rows, 0);
+        self.logits.resize(values as usize * rows, 0.0);
         let share = &self.shares[index];
         let (buffer, offset) = share.place(spot);
-        share.at(share.device.read(buffer, offset, &mut self.logits))?;
+        share.at(share.device.read(buffer, offset, self.logits.as_mut_bytes()))?;
         self.unfinished.clear();
         Ok(())
     }

@@ -87,7 +87,8 @@ pub struct Session<'m> {
     rescue: Option<Box<dyn Rescue + 'm>>,
     hand_overs: Vec<HandOver>,
     cached: Prefix,
-    logits: Vec<f32>,
+    /// The row of the last step that has the logits of the token that comes next.
+    row: usize,
     context: u32,
     /// Tokens at the start that survive when a full context is shifted; `None` ends the answer instead.
     keep: Option<u32>,
@@ -110,7 +111,7 @@ impl<'m> Session<'m> {
             rescue: None,
             hand_overs: Vec::new(),
             cached,
-            logits: Vec::new(),
+            row: 0,
             context,
             keep,
             shifts: 0,
@@ -169,7 +170,7 @@ impl<'m> Session<'m> {
 
     /// The logits `[V]` of the token that comes next. The sampler may change them.
     pub fn logits(&mut self) -> &mut [f32] {
-        &mut self.logits
+        self.engine.logits(self.row)
     }
 
     /// Whether a full context is shifted.
@@ -277,7 +278,7 @@ impl<'m> Session<'m> {
             self.drafted.accepted += 1;
             self.cached.extend(&[token]);
             self.learn();
-            self.take_logits(self.ahead.came);
+            self.row = self.ahead.came;
             return Ok(Advance::Ready);
         }
         self.settle()?;
@@ -350,7 +351,6 @@ impl<'m> Session<'m> {
         if let Some(drafter) = &mut self.drafter {
             drafter.timed(count, start.elapsed());
         }
-        self.take_logits(0);
         Ok(())
     }
 
@@ -373,26 +373,19 @@ impl<'m> Session<'m> {
         self.drafted.drafted += draft.len();
     }
 
-    /// Evaluates tokens that follow; with `wanted`, takes the logits of the last.
+    /// Evaluates tokens that follow; with `wanted`, the logits of the last.
     fn evaluate(&mut self, tokens: &[u32], wanted: bool) -> Result<(), EngineError> {
         let last = [tokens.len() as u32 - 1];
         self.run(tokens, if wanted { &last } else { &[] }, 0)?;
         self.cached.extend(tokens);
-        if wanted {
-            self.take_logits(0);
-        }
         Ok(())
     }
 
-    /// A step of the engine.
+    /// A step of the engine, whose first logits are those that come next.
     fn run(&mut self, tokens: &[u32], wanted: &[u32], ahead: u32) -> Result<(), EngineError> {
+        self.row = 0;
         let columns = [(SEQUENCE, tokens.len() as u32)];
         self.engine.evaluate_ahead(&columns, ahead, tokens, wanted)
-    }
-
-    fn take_logits(&mut self, row: usize) {
-        self.logits.clear();
-        self.logits.extend(self.engine.logits(row));
     }
 }
 

@@ -57,7 +57,9 @@ fn logits_of(engine: &mut Engine) -> Vec<u32> {
     let mut bits = Vec::new();
     let mut step = |columns: &[(usize, u32)], tokens: &[u32], wanted: &[u32]| {
         engine.evaluate(columns, tokens, wanted).unwrap();
-        bits.extend((0..wanted.len()).flat_map(|row| engine.logits(row).map(f32::to_bits).collect::<Vec<_>>()));
+        for row in 0..wanted.len() {
+            bits.extend(engine.logits(row).iter().map(|logit| logit.to_bits()));
+        }
     };
     step(&[(0, 2)], &[5, 6], &[]);
     step(&[(0, 1), (1, 1)], &[7, 8], &[1]);
