@@ -92,7 +92,8 @@ pub fn supports(graph: &Graph<'_>, node: &Node) -> Result<()> {
         ));
     }
     if k.ty != v.ty {
-        return refuse("keys and values of different types".into());
+        let [k, v] = [k, v].map(|t| t.kind().map_or("?", Type::name));
+        return refuse(format!("keys of {k} and values of {v}, served are equal types"));
     }
     let aligned = |t: &Tensor| {
         let strides = t.strides.iter().zip(t.dims).skip(1);
@@ -343,7 +344,10 @@ mod tests {
         assert!(refusal(Type::F16, 12, same).contains("heads of 12 and 12, served are equal multiples of 8 up to 256"));
         assert!(refusal(Type::F16, 264, same).contains("heads of 264"));
         assert!(refusal(Type::F16, 64, |k| k.dims[1] = 8).contains("pages of 8 positions"));
-        assert!(refusal(Type::F16, 64, |k| k.ty = Type::Q8_0.id()).contains("different types"));
+        assert!(
+            refusal(Type::F16, 64, |k| k.ty = Type::Q8_0.id())
+                .contains("keys of Q8_0 and values of F16, served are equal")
+        );
         assert!(refusal(Type::F32, 64, |k| k.offset = 4).contains("multiples of 16 bytes"));
         assert!(refusal(Type::F16, 64, |k| k.strides[1] += 2).contains("multiples of 16 bytes"));
     }
