@@ -257,7 +257,8 @@ pub trait DeviceInterface: Send + Sync {
     /// Copies host memory to `offset` of a buffer; `data` is free again when the function returns.
     fn write(&self, queue: QueueId, buffer: BufferId, offset: u64, data: RSlice<'_, u8>) -> Outcome<()>;
     /// Copies a weight, as it lies in the file, to `offset` of a buffer, in the layout that the planning query
-    /// `weight` declared.
+    /// `weight` declared. What a program then binds for it begins there, holds no other weight, and has the file's bytes: the
+    /// offsets and strides of its views are those of the file.
     fn upload(
         &self,
         queue: QueueId,

@@ -491,7 +491,7 @@ fn compile(segment: &plan::Segment, shares: &[Share]) -> Result<Program, EngineE
         ));
         return share.at(Err(error));
     }
-    let bindings = segment.regions.iter().map(|region| share.regions[region]).collect();
+    let bindings = segment.bound.iter().map(|bound| share.binding(*bound)).collect();
     Ok(Program {
         share: segment.device,
         id,

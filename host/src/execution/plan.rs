@@ -56,12 +56,21 @@ impl Region {
 }
 
 /// A place in a device's memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Spot {
     /// The region.
     pub region: Region,
     /// Bytes from its start.
     pub offset: u64,
+}
+
+/// What a buffer of a program is bound to: a region, or one of the weights that are uploaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Where it begins.
+    pub spot: Spot,
+    /// Bytes of it; of a weight those in the file, whatever the device makes of them.
+    pub bytes: u64,
 }
 
 /// Bytes that move with the size of a step.
@@ -104,8 +113,8 @@ pub struct Segment {
     pub device: usize,
     /// What must be there before it runs.
     pub transfers: Vec<Transfer>,
-    /// For each of `buffers` the region that is bound.
-    pub regions: Vec<Region>,
+    /// For each of `buffers` what is bound.
+    pub bound: Vec<Bound>,
     pub(super) buffers: Vec<api::Buffer>,
     pub(super) tensors: Vec<Tensor>,
     pub(super) nodes: Vec<Node>,

@@ -12,7 +12,7 @@ use super::{
     arena::{self, Lifetime},
     device::Target,
     lower::{Lowered, tensors_of},
-    plan::{DevicePlan, Extent, InputKey, Plan, PoolPlace, Region, Segment, Source, Spot, Transfer, Upload},
+    plan::{Bound, DevicePlan, Extent, InputKey, Plan, PoolPlace, Region, Segment, Source, Spot, Transfer, Upload},
 };
 
 /// Divides the memory of `targets` for a lowered graph. `group_of` tells the cache group of a layer's pool.
@@ -292,13 +292,14 @@ impl<'a> Planner<'a> {
                 .iter()
                 .map(|&(buffer, from)| self.transfer(buffer, from, run.target))
                 .collect(),
-            regions: Vec::new(),
+            bound: Vec::new(),
             buffers: Vec::new(),
             tensors: Vec::new(),
             nodes: Vec::new(),
             sizes: (self.lowered.tokens, self.lowered.rows),
         };
         let mut moved: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut buffers: BTreeMap<Spot, u32> = BTreeMap::new();
         for at in run.nodes.clone() {
             let mut node = self.lowered.nodes[at].node;
             for slot in node
@@ -310,12 +311,33 @@ impl<'a> Planner<'a> {
                 let old = *slot;
                 *slot = *moved.entry(old).or_insert_with(|| {
                     let tensor = self.lowered.tensors[old as usize];
-                    segment.add(tensor, device, device.spots[&tensor.buffer], self.file)
+                    let bound = self.bound(device, tensor.buffer);
+                    let buffer = *buffers.entry(bound.spot).or_insert_with(|| segment.bind(bound));
+                    let within = device.spots[&tensor.buffer].offset - bound.spot.offset;
+                    segment.tensors.push(Tensor {
+                        buffer,
+                        offset: within + tensor.offset,
+                        ..tensor
+                    });
+                    segment.tensors.len() as u32 - 1
                 });
             }
             segment.nodes.push(node);
         }
         Ok(segment)
+    }
+
+    /// What is bound for a buffer: its region; but a weight that is uploaded by itself, since views of it are places in the
+    /// file, and how its rows lie in the region is the device's affair.
+    fn bound(&self, device: &DevicePlan, buffer: u32) -> Bound {
+        let spot = device.spots[&buffer];
+        let start = Spot { offset: 0, ..spot };
+        let (spot, bytes) = match spot.region {
+            Region::Weights => (spot, self.lowered.buffers[buffer as usize].bytes),
+            Region::File(i) => (start, self.file.files()[i].bytes().len() as u64),
+            region => (start, device.regions[&region]),
+        };
+        Bound { spot, bytes }
     }
 
     fn transfer(&self, buffer: u32, from: usize, to: usize) -> Transfer {
@@ -329,27 +351,15 @@ impl<'a> Planner<'a> {
 }
 
 impl Segment {
-    /// Adds a tensor at `spot`, with its region's buffer if that is new, and gives its index.
-    fn add(&mut self, tensor: Tensor, device: &DevicePlan, spot: Spot, file: &Gguf) -> u32 {
-        let buffer = self.regions.iter().position(|r| *r == spot.region).unwrap_or_else(|| {
-            let bytes = match spot.region {
-                Region::File(i) => file.files()[i].bytes().len() as u64,
-                region => device.regions[&region],
-            };
-            self.regions.push(spot.region);
-            self.buffers.push(api::Buffer {
-                role: spot.region.role() as u32,
-                reserved: 0,
-                bytes,
-            });
-            self.regions.len() - 1
+    /// Adds a buffer; its index.
+    fn bind(&mut self, bound: Bound) -> u32 {
+        self.bound.push(bound);
+        self.buffers.push(api::Buffer {
+            role: bound.spot.region.role() as u32,
+            reserved: 0,
+            bytes: bound.bytes,
         });
-        self.tensors.push(Tensor {
-            buffer: buffer as u32,
-            offset: spot.offset + tensor.offset,
-            ..tensor
-        });
-        self.tensors.len() as u32 - 1
+        self.buffers.len() as u32 - 1
     }
 }
 

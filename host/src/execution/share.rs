@@ -9,7 +9,7 @@ use super::{
     contents,
     device::Device,
     engine::EngineError,
-    plan::{DevicePlan, Plan, Region, Spot},
+    plan::{Bound, DevicePlan, Plan, Region, Spot},
 };
 use crate::progress::Meter;
 
@@ -30,6 +30,11 @@ impl Share {
     pub fn place(&self, spot: Spot) -> (BufferId, u64) {
         let binding = &self.regions[&spot.region];
         (binding.buffer, binding.offset + spot.offset)
+    }
+
+    pub fn binding(&self, Bound { spot, bytes }: Bound) -> Binding {
+        let (buffer, offset) = self.place(spot);
+        Binding { buffer, offset, bytes }
     }
 
     /// Holds the later work of `other` until all work here so far is done. Both are devices that reach each other.

@@ -184,11 +184,12 @@ impl Device for Evaluator {
 
     fn run(&self, _: QueueId, program: ProgramId, bindings: &[Binding], _: Binding, step: Step) -> Result<()> {
         self.note("run");
-        let take = |b: &Binding| self.with(b.buffer, std::mem::take);
-        let mut memory = bindings.iter().map(take).collect::<Result<Vec<_>>>()?;
+        let range = |b: &Binding| b.offset as usize..(b.offset + b.bytes) as usize;
+        let copy = |b: &Binding| self.with(b.buffer, |bytes| bytes[range(b)].to_vec());
+        let mut memory = bindings.iter().map(copy).collect::<Result<Vec<_>>>()?;
         let outcome = reference::run(&self.programs.get(program.0)?.graph(), &mut memory, &step);
         for (binding, bytes) in bindings.iter().zip(memory) {
-            self.with(binding.buffer, |place| *place = bytes)?;
+            self.with(binding.buffer, |place| place[range(binding)].copy_from_slice(&bytes))?;
         }
         outcome
     }

@@ -1,5 +1,5 @@
 use backend_api::{
-    graph::{Step, Symbol},
+    graph::{Role, Step, Symbol},
     operations::Operation::{Attention, CacheStore, Gated, Rope},
 };
 
@@ -73,6 +73,30 @@ fn what_is_carried_lies_inside_the_activations_of_both_devices() {
             for (device, spot) in [transfer.from, transfer.to] {
                 assert_eq!(spot.region, Region::Activations);
                 assert!(spot.offset + transfer.extent.bytes <= plan.devices[device].regions[&Region::Activations]);
+            }
+        }
+    }
+}
+
+#[test]
+fn uploaded_weights_are_bound_each_by_itself() {
+    let plan = plan(&[WITHOUT_CACHE, Double::default()]);
+    for segment in plan.segments.iter().filter(|s| s.device == 0) {
+        let graph = segment.graph();
+        for (tensor, bound) in graph.tensors.iter().map(|t| (t, segment.bound[t.buffer as usize])) {
+            let upload = plan.devices[0].uploads.iter().find(|u| u.spot == bound.spot);
+            let of_weights = bound.spot.region == Region::Weights;
+            assert_eq!(
+                of_weights,
+                graph.buffers[tensor.buffer as usize].role == Role::Weight as u32
+            );
+            if of_weights {
+                let Source::Weight(_, whole) = upload.unwrap().source else {
+                    panic!("{upload:?}")
+                };
+                assert_eq!(Some(bound.bytes), whole.extent());
+            } else {
+                assert_eq!(bound.spot.offset, 0);
             }
         }
     }
