@@ -1,6 +1,6 @@
 // What the products share: their argument, which rows a block has, where results go.
 #pragma once
-#include "blocks.cuh"
+#include "chunks.cuh"
 #include "gate.cuh"
 
 struct Matrix {

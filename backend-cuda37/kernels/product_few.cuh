@@ -14,57 +14,71 @@ template <class B, int C> struct FewColumns {
     // codes are whole numbers times 2^−149, inputs are brought up by 2^80: sums are too small by 2^69
     static constexpr float RAISED = B::CODES ? 1208925819614629174706176.0f : 1.0f;
     static constexpr float LOWERED = B::CODES ? 590295810358705651712.0f : 1.0f;
-    // the inputs' own sums are asked for
+    // one column's inputs of a unit are held while rows are decoded one after the other
+    static constexpr bool ROW_BY_ROW = C == 1 && B::GROUPS == 1 && B::CODES;
+    // the inputs' own sums are asked for: times least values, or to begin with, as what codes are biased by
     static constexpr bool SUMS = B::CODES && (B::LEAST || B::BIAS != 0);
 
     struct Shared {
         float4 x[C][B::CHUNKS][TILE];
-        float sums[C][B::GROUPS][TILE];
+        float sums[C][TILE][B::GROUPS];
     };
+
+    typedef const uint8_t *Rows[ROWS];
 
     const ProductArgs &a;
     Shared &shared;
-    uint32_t units, first_column;
+    uint32_t first_column;
 
     __device__ __forceinline__ FewColumns(const ProductArgs &a, Shared &shared, uint32_t first_column)
-        : a(a), shared(shared), units(ceil_div(a.k, B::UNIT)), first_column(first_column) {}
+        : a(a), shared(shared), first_column(first_column) {}
+
+    __device__ __forceinline__ uint32_t units() const { return ceil_div(a.k, B::UNIT); }
 
     static __device__ __forceinline__ float power_of_two(int n) { return __uint_as_float(uint32_t(127 + n) << 23); }
 
     // Brings a column's tile into place. A thread stays with its chunk and part, since both divide a block's threads.
     __device__ __forceinline__ void stage_column(int column, const float *x, uint32_t begin, uint32_t end) {
         const uint32_t CHUNKS = B::CHUNKS, PARTS = B::PARTS;
-        uint32_t c = threadIdx.x % CHUNKS, u = threadIdx.x / CHUNKS, turn = blockDim.x / CHUNKS;
-        uint32_t part = B::part(begin + u), first = B::index(part, c, 0), k = B::block(begin + u) * B::VALUES + first;
+        uint32_t thread = threadIdx.x;
+        opaque(thread); // or what follows from it would take registers from one tile to the next
+        uint32_t c = thread % CHUNKS, u = thread / CHUNKS, turn = blockDim.x / CHUNKS;
+        uint32_t first = B::index(B::part(begin + u), c, 0), k = B::block(begin + u) * B::VALUES + first;
         float factors[4];
-        int64_t ahead[4];
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            factors[i] = RAISED * power_of_two(-place<B>(c, i));
-            ahead[i] = int64_t(B::index(part, c, i)) - first;
-        }
+        for (int i = 0; i < 4; ++i) factors[i] = RAISED * power_of_two(-place<B>(c, i));
+        char *to = reinterpret_cast<char *>(&shared.x[column][c][u]);
+        uint32_t bytes = k * sizeof(float), step = turn / PARTS * B::VALUES * sizeof(float), step_to = turn * sizeof(float4);
+        opaque(step), opaque(step_to);
 #pragma unroll 1
-        for (x += k; u < end; u += turn, x += turn / PARTS * B::VALUES) {
+        for (; u < end; u += turn, bytes += step, to += step_to) {
+            opaque(bytes);
+            const float *in = reinterpret_cast<const float *>(reinterpret_cast<const char *>(x) + bytes);
             float v[4];
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
-                if (B::CODES) v[i] = x[ahead[i]] * factors[i];
-                else v[i] = (begin + u) * B::UNIT + first + i < a.k ? x[i] : 0.0f;
+                const uint32_t ahead = B::index(0, 0, i) - B::index(0, 0, 0);
+                if (B::CODES) v[i] = in[ahead] * factors[i];
+                else v[i] = (begin + u) * B::UNIT + first + i < a.k ? in[i] : 0.0f;
             }
-            shared.x[column][c][u] = make_float4(v[0], v[1], v[2], v[3]);
+            *reinterpret_cast<float4 *>(to) = make_float4(v[0], v[1], v[2], v[3]);
         }
     }
 
-    // The sums of inputs of groups, times what their codes are biased by. Even chunks of a group have the same places, and
-    // odd ones, or the group is the unit.
+    // The sums of inputs of groups, times what their codes are biased by. Places are those of the first group, or repeat within
+    // each.
     __device__ __forceinline__ void stage_sums(int column, uint32_t end) {
+        const int REPEATED = B::PERIOD ? B::PERIOD : 1;
         const uint32_t GROUPS = B::GROUPS;
-        uint32_t g = threadIdx.x % GROUPS;
-        float factors[2][4]; // of even chunks and odd ones
+        uint32_t thread = threadIdx.x;
+        opaque(thread);
+        uint32_t g = thread % GROUPS;
+        float factors[REPEATED][4];
 #pragma unroll
-        for (int i = 0; i < 8; ++i) factors[i / 4][i % 4] = power_of_two(place<B>(g * B::CHUNKS_OF_GROUP + i / 4, i % 4));
+        for (int i = 0; i < 4 * REPEATED; ++i)
+            factors[i / 4][i % 4] = power_of_two(place<B>(g * B::CHUNKS_OF_GROUP + i / 4, i % 4));
 #pragma unroll 1
-        for (uint32_t u = threadIdx.x / GROUPS; u < end; u += blockDim.x / GROUPS) {
+        for (uint32_t u = thread / GROUPS; u < end; u += blockDim.x / GROUPS) {
             float sum = 0;
 #pragma unroll
             for (int j = 0; j < B::CHUNKS_OF_GROUP; ++j) {
@@ -72,9 +86,9 @@ template <class B, int C> struct FewColumns {
                 const float in[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
                 for (int i = 0; i < 4; ++i)
-                    sum = fmaf(in[i], GROUPS == 1 ? power_of_two(place<B>(j, i)) : factors[j & 1][i], sum);
+                    sum = fmaf(in[i], B::PERIOD ? factors[j % REPEATED][i] : power_of_two(place<B>(j, i)), sum);
             }
-            shared.sums[column][g][u] = sum * (B::LEAST ? 1.0f : -B::BIAS) * (1.0f / RAISED) * (1.0f / LOWERED);
+            shared.sums[column][u][g] = sum * (B::LEAST ? 1.0f : -B::BIAS) * (1.0f / RAISED) * (1.0f / LOWERED);
         }
     }
 
@@ -82,8 +96,11 @@ template <class B, int C> struct FewColumns {
     __device__ __forceinline__ void stage(uint32_t begin, uint32_t end) {
         __syncthreads();
 #pragma unroll 1
-        for (int column = 0; column < C; ++column)
-            stage_column(column, Column(a, min(first_column + column, a.columns - 1)).x(a), begin, end);
+        for (int column = 0; column < C; ++column) {
+            uint32_t number = min(first_column + column, a.columns - 1);
+            opaque(number); // as in `stage_column`
+            stage_column(column, Column(a, number).x(a), begin, end);
+        }
         __syncthreads();
         if (!SUMS) return;
 #pragma unroll 1
@@ -91,20 +108,72 @@ template <class B, int C> struct FewColumns {
         __syncthreads();
     }
 
-    // Adds what a unit of each row gives, whose block begins at `rows`; its inputs stand at `u` of the tile.
+    // A unit's sum with that of its group g.
+    static __device__ __forceinline__ float with_group(float sum, const typename B::Raw &raw, int g, float group) {
+        if constexpr (B::GROUPS == 1) {
+            return group;
+        } else {
+            float scale, least = 0;
+            B::group(raw, g, scale, least);
+            return g == 0 ? scale * group : fmaf(scale, group, sum);
+        }
+    }
+
+    // A row's sum with that of a unit, which lacks what the block multiplies, and the least values.
+    static __device__ __forceinline__ float with_unit(float sum, const typename B::Raw &raw, float unit,
+                                                      const float (&totals)[B::GROUPS]) {
+        if constexpr (!B::CODES) {
+            return __fadd_rn(sum, unit);
+        } else {
+            float scale, least = 0;
+            B::whole(raw, scale, least);
+            sum = fmaf(scale, unit, sum);
+            return B::LEAST ? fmaf(least, leasts(raw, totals), sum) : sum;
+        }
+    }
+
+    static __device__ __forceinline__ float leasts(const typename B::Raw &raw, const float (&totals)[B::GROUPS]) {
+        if constexpr (B::GROUPS == 1) {
+            return totals[0];
+        } else {
+            float sum = 0;
+#pragma unroll
+            for (int g = 0; g < B::GROUPS; ++g) {
+                float scale, least = 0;
+                B::group(raw, g, scale, least);
+                sum = g == 0 ? least * totals[g] : fmaf(least, totals[g], sum);
+            }
+            return sum;
+        }
+    }
+
+    // The sums of a unit's inputs.
+    __device__ __forceinline__ void totals_of(float (&totals)[B::GROUPS], int column, uint32_t u) const {
+#pragma unroll
+        for (int g = 0; g < B::GROUPS; ++g) totals[g] = SUMS ? shared.sums[column][u][g] : 0.0f;
+    }
+
+    static __device__ __forceinline__ float with_chunk(float sum, const float (&f)[4], float4 x) {
+        return fmaf(f[3], x.w, fmaf(f[2], x.z, fmaf(f[1], x.y, fmaf(f[0], x.x, sum))));
+    }
+
+    // Adds what a unit of each row gives; its inputs stand at `u` of the tile.
     template <bool WHOLE>
-    __device__ __forceinline__ void add_unit(const Start (&rows)[ROWS], uint32_t part, uint32_t left, uint32_t u,
+    __device__ __forceinline__ void add_unit(const Rows &rows, const Place &unit, uint32_t part, uint32_t left, uint32_t u,
                                              float (&sums)[ROWS][C]) {
         typename B::Raw raw[ROWS];
 #pragma unroll
-        for (int r = 0; r < ROWS; ++r) B::template load<WHOLE>(raw[r], rows[r], part, left);
+        for (int r = 0; r < ROWS; ++r) B::template load<WHOLE>(raw[r], rows[r], unit, part, left);
+        float units[ROWS][C] = {};
 #pragma unroll
         for (int g = 0; g < B::GROUPS; ++g) {
             float group[ROWS][C];
 #pragma unroll
-            for (int r = 0; r < ROWS; ++r)
+            for (int column = 0; column < C; ++column) {
+                float first = SUMS && !B::LEAST ? shared.sums[column][u][g] : 0.0f;
 #pragma unroll
-                for (int column = 0; column < C; ++column) group[r][column] = 0;
+                for (int r = 0; r < ROWS; ++r) group[r][column] = first;
+            }
 #pragma unroll
             for (int c = g * B::CHUNKS_OF_GROUP; c < (g + 1) * B::CHUNKS_OF_GROUP; ++c) {
                 float f[ROWS][4];
@@ -114,35 +183,51 @@ template <class B, int C> struct FewColumns {
                 for (int column = 0; column < C; ++column) {
                     float4 x = shared.x[column][c][u];
 #pragma unroll
-                    for (int r = 0; r < ROWS; ++r) {
-                        float s = fmaf(f[r][0], x.x, group[r][column]);
-                        s = fmaf(f[r][1], x.y, s);
-                        s = fmaf(f[r][2], x.z, s);
-                        group[r][column] = fmaf(f[r][3], x.w, s);
-                    }
+                    for (int r = 0; r < ROWS; ++r) group[r][column] = with_chunk(group[r][column], f[r], x);
                 }
             }
-            add_group(raw, part, g, u, group, sums);
+#pragma unroll
+            for (int r = 0; r < ROWS; ++r)
+#pragma unroll
+                for (int column = 0; column < C; ++column)
+                    units[r][column] = with_group(units[r][column], raw[r], g, group[r][column]);
+        }
+#pragma unroll
+        for (int column = 0; column < C; ++column) {
+            float totals[B::GROUPS];
+            totals_of(totals, column, u);
+#pragma unroll
+            for (int r = 0; r < ROWS; ++r) sums[r][column] = with_unit(sums[r][column], raw[r], units[r][column], totals);
         }
     }
 
-    __device__ __forceinline__ void add_group(const typename B::Raw (&raw)[ROWS], uint32_t part, int g, uint32_t u,
-                                              const float (&group)[ROWS][C], float (&sums)[ROWS][C]) {
-        float total[C];
+    // As `add_unit`, of one column and units of one group.
+    __device__ __forceinline__ void add_row_by_row(const Rows &rows, const Place &unit, uint32_t part, uint32_t u, float (&sums)[ROWS][C]) {
+        float4 x[B::CHUNKS];
 #pragma unroll
-        for (int column = 0; column < C; ++column) total[column] = SUMS ? shared.sums[column][g][u] : 0.0f;
+        for (int c = 0; c < B::CHUNKS; ++c) x[c] = shared.x[0][c][u];
+        float totals[B::GROUPS];
+        totals_of(totals, 0, u);
 #pragma unroll
         for (int r = 0; r < ROWS; ++r) {
-            float scale, least = 0;
-            B::factors(raw[r], part, g, scale, least);
+            typename B::Raw raw;
+            B::template load<true>(raw, rows[r], unit, part, B::UNIT);
+            float group = SUMS && !B::LEAST ? totals[0] : 0.0f;
 #pragma unroll
-            for (int column = 0; column < C; ++column) {
-                float &sum = sums[r][column], s = group[r][column];
-                if (!B::CODES) sum = __fadd_rn(sum, s);
-                else if (!B::LEAST) sum = fmaf(scale, SUMS ? __fadd_rn(s, total[column]) : s, sum);
-                else sum = fmaf(least, total[column], fmaf(scale, s, sum));
+            for (int c = 0; c < B::CHUNKS; ++c) {
+                float f[4];
+                Chunk<B>::factors(f, raw, part, c);
+                group = with_chunk(group, f, x[c]);
             }
+            sums[r][0] = with_unit(sums[r][0], raw, group, totals);
         }
+    }
+
+    // A lane's next unit.
+    static __device__ __forceinline__ void to_next(Place &unit) {
+        static_assert(LANES % B::PARTS == 0, "a lane's units are the same part of their blocks");
+        unit.codes += LANES * B::UNIT_BYTES, unit.meta += LANES / B::PARTS * B::META;
+        opaque(unit.codes), opaque(unit.meta);
     }
 
     __device__ __forceinline__ void run() {
@@ -152,49 +237,46 @@ template <class B, int C> struct FewColumns {
         uint32_t first = block.first + group * of_group;
         int32_t expert = Column(a, first_column).expert(a);
         bool absent = a.ids && uint32_t(expert) >= a.experts;
-        constexpr uint32_t BYTES = B::BYTES, PARTS = B::PARTS, TURN = LANES / PARTS * BYTES;
-        static_assert(!B::CODES || TURN % 4 == 0, "a lane's blocks lie alike between words");
-        Start rows[ROWS];
+        Rows rows;
+        Place unit = B::place_of(a.k, lane);
+        uint32_t part = lane % B::PARTS;
 #pragma unroll
         for (int r = 0; r < ROWS; ++r) {
             const Matrix &m = a.matrices[a.gate ? r >= ROWS / 2 : block.matrix];
             uint32_t row = min(first + (a.gate ? r % (ROWS / 2) : r), m.rows - 1);
             uint64_t weights = m.weights + row * m.row_stride + (absent ? 0 : expert) * m.expert_stride;
-            rows[r] = B::template start<B>(reinterpret_cast<const uint8_t *>(weights), lane / PARTS);
-            // a shuffle, since what is only arithmetic would be computed anew in each turn
-            if (B::CODES && B::BYTES % 4) rows[r].selector = __shfl_sync(ALL_LANES, rows[r].selector, threadIdx.x % WARP);
+            rows[r] = reinterpret_cast<const uint8_t *>(weights);
         }
         // elements may be read sixteen bytes at a time where all rows begin so
         uint32_t whole_units = a.k / B::UNIT;
 #pragma unroll
         for (int r = 0; r < ROWS; ++r)
-            if (!B::CODES && reinterpret_cast<uint64_t>(rows[r].p) % 16 != 0) whole_units = 0;
+            if (!B::CODES && reinterpret_cast<uint64_t>(rows[r]) % 16 != 0) whole_units = 0;
         float sums[ROWS][C];
 #pragma unroll
         for (int r = 0; r < ROWS; ++r)
 #pragma unroll
             for (int column = 0; column < C; ++column) sums[r][column] = 0;
-        for (uint32_t begin = 0; begin < units && !absent; begin += TILE) {
-            uint32_t end = min(TILE, units - begin), u = lane;
+        for (uint32_t begin = 0; begin < units() && !absent; begin += TILE) {
+            uint32_t end = min(TILE, units() - begin), u = lane;
             stage(begin, end);
             uint32_t whole = B::CODES ? end : whole_units > begin ? min(end, whole_units - begin) : 0;
 #pragma unroll 1
             for (; u < whole; u += LANES) {
-                add_unit<true>(rows, lane % PARTS, B::UNIT, u, sums);
-#pragma unroll
-                for (int r = 0; r < ROWS; ++r) rows[r].p += TURN;
+                if constexpr (ROW_BY_ROW) add_row_by_row(rows, unit, part, u, sums);
+                else add_unit<true>(rows, unit, part, B::UNIT, u, sums);
+                to_next(unit);
             }
 #pragma unroll 1
             for (; !B::CODES && u < end; u += LANES) {
-                add_unit<false>(rows, lane % PARTS, a.k - (begin + u) * B::UNIT, u, sums);
-#pragma unroll
-                for (int r = 0; r < ROWS; ++r) rows[r].p += TURN;
+                add_unit<false>(rows, unit, part, a.k - (begin + u) * B::UNIT, u, sums);
+                to_next(unit);
             }
         }
 #pragma unroll
         for (int r = 0; r < ROWS; ++r)
 #pragma unroll
-            for (int column = 0; column < C; ++column) sums[r][column] = lanes_join<Sum>(sums[r][column], LANES) * LOWERED;
+            for (int column = 0; column < C; ++column) sums[r][column] = lanes_join<Sum>(sums[r][column], LANES) * LOWERED * B::SCALE;
         write(sums);
     }
 

@@ -11,6 +11,7 @@ use backend_api::{
 };
 
 use crate::{
+    arrange::Rows,
     device::CudaDevice,
     driver::{Driver, Facts, Platform},
     logical, ops,
@@ -172,8 +173,12 @@ impl<P: Platform> Backend for Cuda37<P> {
 
     fn weight(_device: &DeviceInfo, weight: &Tensor) -> Result<WeightLayout> {
         let unknown = || BackendError::invalid("a weight of unknown type or size");
+        let bytes = weight.extent().ok_or_else(unknown)?;
         Ok(WeightLayout {
-            bytes: weight.extent().ok_or_else(unknown)?,
+            bytes: match Rows::of(weight)? {
+                Some(rows) => rows.whole("a weight of", bytes)?,
+                None => bytes,
+            },
             alignment: ALIGNMENT,
         })
     }

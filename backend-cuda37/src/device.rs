@@ -8,11 +8,12 @@ use std::{
 use backend_api::{
     BackendError, Result,
     contract::{Binding, BufferId, Counter, EventId, HostServices, Level, Place, ProgramId, ProgramNeeds, QueueId},
-    graph::{Graph, Step},
+    graph::{Graph, Step, Tensor},
     plugin::{Device, Handles},
 };
 
 use crate::{
+    arrange::Rows,
     backend::GRANULARITY,
     counters::Counters,
     driver::Driver,
@@ -24,6 +25,9 @@ use crate::{
 
 /// The environment variable that asks for the time of each operation, in the counters `time_ns.OPERATION`.
 const TIMED: &str = "GRAFT_CUDA37_TIMES";
+
+/// Bytes of a weight that are arranged before they go to the ring of pinned memory, but for longer rows.
+const ARRANGED_AT_ONCE: usize = 4 << 20;
 
 /// The open devices of this library, so that they find each other's buffers and events.
 static OPEN: RwLock<Vec<Weak<Shared>>> = RwLock::new(Vec::new());
@@ -140,6 +144,25 @@ impl Device for CudaDevice {
         let to = memory.at(offset, data.len() as u64)?;
         // SAFETY: the bytes lie in the buffer, which the host frees only after the queue's work.
         unsafe { self.staging.write(&queue, to, data) }
+    }
+
+    fn upload(&self, queue: QueueId, buffer: BufferId, offset: u64, weight: &Tensor, data: &[u8]) -> Result<()> {
+        let Some(rows) = Rows::of(weight)? else {
+            return self.write(queue, buffer, offset, data);
+        };
+        let bytes = rows.whole("data of", data.len() as u64)?;
+        let (queue, memory) = (self.queues.get(queue.0)?, self.shared.buffers.get(buffer.0)?);
+        let mut to = memory.at(offset, bytes)?;
+        let mut arranged = Vec::new();
+        let at_once = (ARRANGED_AT_ONCE / rows.pitch().max(1)).max(1) * rows.file();
+        for part in data.chunks(at_once.max(1)) {
+            arranged.resize(part.len() / rows.file() * rows.pitch(), 0);
+            rows.arrange(part, &mut arranged)?;
+            // SAFETY: the bytes lie in the buffer, which the host frees only after the queue's work.
+            unsafe { self.staging.write(&queue, to, &arranged)? };
+            to += arranged.len() as u64;
+        }
+        Ok(())
     }
 
     fn read(&self, queue: QueueId, buffer: BufferId, offset: u64, data: &mut [u8]) -> Result<()> {

@@ -1,9 +1,10 @@
 //! NVIDIA cards from compute capability 3.7 on, by kernels that are part of the library as PTX.
 //!
 //! [`backend`] and [`device`] are the plugin's side of the contract, [`program`] compiles and runs graphs, [`ops`] says
-//! which kernels an operation launches. All of it stands on [`driver`]'s traits, which NVIDIA's driver implements and, for
+//! which kernels an operation launches, [`arrange`] how weights lie on the device. All of it stands on [`driver`]'s traits, which NVIDIA's driver implements and, for
 //! tests, an emulation that runs the same kernels on the CPU.
 
+pub mod arrange;
 pub mod backend;
 pub mod capture;
 pub mod counters;

@@ -15,6 +15,7 @@ use backend_api::{
 };
 
 use crate::{
+    arrange::{self, Placed},
     backend::ALIGNMENT,
     capture::{Captures, Sight},
     counters::Counters,
@@ -42,10 +43,11 @@ pub struct Context<'a> {
     pub timed: bool,
 }
 
-/// A tensor and its type.
+/// A tensor as it lies on the device, its type, and what its address is a multiple of.
 struct Described {
     tensor: Tensor,
     ty: Type,
+    alignment: u64,
 }
 
 /// A compiled graph.
@@ -53,6 +55,8 @@ pub struct Program {
     tensors: Vec<Described>,
     nodes: Vec<Planned>,
     terms: Terms,
+    /// For each buffer the bytes that its arranged weights reach to, which may be more than the graph's; 0 where there are none.
+    arranged: Vec<u64>,
     /// Room for a run, made once: runs of one program take turns.
     room: Mutex<Room>,
 }
@@ -73,6 +77,7 @@ impl Program {
             graph,
             tensors: Vec::new(),
             places: vec![None; graph.tensors.len()],
+            arranged: vec![0; graph.buffers.len()],
             workspace: 0,
         };
         let nodes = graph.nodes.iter().map(|node| plan.add(node));
@@ -86,6 +91,7 @@ impl Program {
                 captures: Captures::default(),
             }),
             tensors: plan.tensors,
+            arranged: plan.arranged,
             terms,
         })
     }
@@ -112,9 +118,11 @@ impl Program {
         };
         let room = &mut *self.room.lock().unwrap_or_else(PoisonError::into_inner);
         room.addresses.clear();
-        for binding in bindings {
+        for (binding, &arranged) in bindings.iter().zip(&self.arranged) {
             let memory = find(binding.buffer)?;
-            room.addresses.push(memory.at(binding.offset, binding.bytes)?);
+            // the host may bind the file's bytes of what takes more
+            let bytes = binding.bytes.max(arranged);
+            room.addresses.push(memory.at(binding.offset, bytes)?);
         }
         let workspace = self.workspace(scratch, &find)?;
         room.addresses.push(workspace.address);
@@ -194,12 +202,12 @@ impl Program {
 
     fn resolve(&self, room: &mut Room, step: &Step) -> Result<()> {
         room.operands.clear();
-        for (i, Described { tensor, ty }) in self.tensors.iter().enumerate() {
+        for (i, described) in self.tensors.iter().enumerate() {
+            let Described { tensor, ty, alignment } = described;
             let address = room.addresses[tensor.buffer as usize] + tensor.offset;
-            let align = element_alignment(*ty);
-            if !address.is_multiple_of(align) {
+            if !address.is_multiple_of(*alignment) {
                 return Err(BackendError::invalid(format!(
-                    "tensor {i} is not aligned to {align} bytes"
+                    "tensor {i} is not aligned to {alignment} bytes"
                 )));
             }
             let stride = |(&stride, &dim): (&i64, &u32)| if dim > 1 { stride } else { 0 };
@@ -236,6 +244,8 @@ struct Plan<'a> {
     tensors: Vec<Described>,
     /// Where each of the graph's tensors stands among them.
     places: Vec<Option<u32>>,
+    /// As in the program.
+    arranged: Vec<u64>,
     workspace: u64,
 }
 
@@ -264,7 +274,96 @@ impl Plan<'_> {
         }
         let tensor = *self.graph.tensor(index).ok_or_else(missing)?;
         let ty = tensor.kind().ok_or_else(missing)?;
-        self.tensors.push(Described { tensor, ty });
+        let described = match arrange::placed(self.graph, &tensor)? {
+            Some(Placed { tensor, end }) => {
+                let reach = self.arranged.get_mut(tensor.buffer as usize).ok_or_else(missing)?;
+                *reach = end.max(*reach);
+                let alignment = arrange::ALIGNMENT;
+                Described { tensor, ty, alignment }
+            }
+            None => Described {
+                tensor,
+                ty,
+                alignment: element_alignment(ty),
+            },
+        };
+        self.tensors.push(described);
         Ok(*place.insert(self.tensors.len() as u32 - 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use backend_api::{
+        draft::Draft,
+        error::Code,
+        graph::{Role, Symbol},
+        operations::Operation,
+    };
+
+    use super::*;
+
+    /// 32 values of Q4_0: 18 bytes in the file, 32 on the device.
+    const ROW: u64 = 18;
+    const PITCH: u64 = 32;
+
+    fn rows(dims: [u32; 4]) -> Tensor {
+        Tensor::contiguous(Type::Q4_0, dims, 0, 0).unwrap()
+    }
+
+    /// Rows of a table in a buffer of 24 rows.
+    fn looked_up(role: Role, table: Tensor) -> Draft {
+        let mut draft = Draft::new(2, 1);
+        let buffer = draft.buffer(role, 24 * ROW);
+        let table = draft.tensor(Tensor { buffer, ..table });
+        let mut place = |role, ty, dims, axis| {
+            let tensor = Tensor::contiguous(ty, dims, 0, 0).unwrap();
+            draft.place(role, tensor.symbolic(Symbol::Tokens, axis)).unwrap()
+        };
+        let ids = place(Role::Input, Type::I32, [2, 1, 1, 1], 0);
+        let y = place(Role::Output, Type::F32, [32, 2, 1, 1], 1);
+        draft
+            .nodes
+            .push(Node::new(Operation::Rows.id(), &[table, ids], y).with_f32(0, 1.0));
+        draft
+    }
+
+    #[test]
+    fn views_of_weights_are_placed_by_rows() {
+        let every_second = Tensor {
+            offset: 3 * ROW,
+            strides: [18, 2 * ROW as i64, 7, 7],
+            ..rows([32, 10, 1, 1])
+        };
+        let program = Program::compile(&looked_up(Role::Weight, every_second).graph()).unwrap();
+        let Described { tensor, alignment, .. } = program.tensors[0];
+        assert_eq!((tensor.offset, tensor.strides[1]), (3 * PITCH, 2 * PITCH as i64));
+        assert_eq!(alignment, 16);
+        // rows 3 to 21; ids and output lie as they are bound
+        assert_eq!(program.arranged, [22 * PITCH, 0, 0]);
+    }
+
+    #[test]
+    fn weights_of_element_types_lie_as_in_the_file() {
+        let halves = Tensor {
+            offset: 2,
+            ..Tensor::contiguous(Type::F16, [32, 6, 1, 1], 0, 0).unwrap()
+        };
+        let program = Program::compile(&looked_up(Role::Weight, halves).graph()).unwrap();
+        let Described { tensor, alignment, .. } = program.tensors[0];
+        assert_eq!((tensor.offset, tensor.strides[1], alignment), (2, 64, 2));
+        assert_eq!(program.arranged, [0, 0, 0]);
+    }
+
+    #[test]
+    fn views_that_are_no_rows_are_not_served() {
+        let refused = |role, table, message: &str| {
+            let refusal = Program::compile(&looked_up(role, table).graph()).err().unwrap();
+            assert_eq!((refusal.message.as_str(), refusal.code()), (message, Code::Unsupported));
+        };
+        let (all, offset) = (rows([32, 10, 1, 1]), ROW + 2);
+        let askew = "a view of a weight of Q4_0 with an offset of 20 bytes, where rows take 18";
+        refused(Role::Weight, Tensor { offset, ..all }, askew);
+        refused(Role::Constant, all, "a constant of a block type");
     }
 }

@@ -23,7 +23,7 @@ const T: u32 = 16;
 
 /// A device and a queue of it.
 pub struct Opened {
-    id: u32,
+    target: Target,
     pub device: DeviceObject,
     pub queue: QueueId,
 }
@@ -34,10 +34,35 @@ impl Opened {
         let device = opened.into_result().unwrap();
         let queue = device.create_queue().into_result().unwrap();
         Opened {
-            id: target.info.id,
+            target: target.clone(),
             device,
             queue,
         }
+    }
+
+    /// Bytes that an uploaded weight takes.
+    pub fn weight_bytes(&self, weight: &Tensor) -> u64 {
+        self.target.weight(weight).unwrap().bytes
+    }
+
+    /// Memory with a tensor's bytes in it, as the device has them. The binding tells of the file's bytes alone.
+    pub fn fill(&self, role: u32, tensor: &Tensor, data: &[u8]) -> Binding {
+        let bytes = data.len() as u64;
+        let bind = |buffer| Binding {
+            buffer,
+            offset: 0,
+            bytes,
+        };
+        if role != Role::Weight as u32 {
+            let binding = bind(self.hold(bytes));
+            self.write(binding.buffer, data);
+            return binding;
+        }
+        let binding = bind(self.hold(self.weight_bytes(tensor)));
+        let data = RSlice::from_slice(data);
+        let uploaded = self.device.upload(self.queue, binding.buffer, 0, tensor, data);
+        uploaded.into_result().unwrap();
+        binding
     }
 
     pub fn hold(&self, bytes: u64) -> BufferId {
@@ -60,7 +85,7 @@ impl Opened {
 
     fn place(&self, buffer: BufferId) -> Place {
         Place {
-            device: self.id,
+            device: self.target.info.id,
             reserved: 0,
             buffer,
             offset: 0,
@@ -182,7 +207,10 @@ fn devices_copy_to_each_other_and_wait_for_each_other() {
         let copied = one.device.copy(one.queue, one.place(from), two.place(to), 64);
         copied.into_result().unwrap();
         one.device.signal(one.queue, event).into_result().unwrap();
-        two.device.wait(two.queue, one.id, event).into_result().unwrap();
+        two.device
+            .wait(two.queue, one.target.info.id, event)
+            .into_result()
+            .unwrap();
         let copied = two.device.copy(two.queue, two.place(to), two.place(end), 64);
         copied.into_result().unwrap();
         assert_eq!(two.read(end, 64), bytes);

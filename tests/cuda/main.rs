@@ -14,6 +14,7 @@ mod plans;
 mod precision;
 mod shapes;
 mod single;
+mod weights;
 
 use std::{
     env, fs,

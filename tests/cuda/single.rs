@@ -96,16 +96,14 @@ impl Single {
     pub fn on(&self, on: &Opened) -> Vec<u8> {
         let program = on.device.compile(&self.draft.graph()).into_result().unwrap();
         let workspace = on.device.needs(program).into_result().unwrap().workspace.max(1);
-        let bind = |bytes: u64| Binding {
-            buffer: on.hold(bytes),
+        let parts = self.draft.buffers.iter().zip(&self.draft.tensors).zip(&self.memory);
+        let bindings = parts.map(|((buffer, tensor), memory)| on.fill(buffer.role, tensor, memory));
+        let bindings: Vec<Binding> = bindings.collect();
+        let scratch = Binding {
+            buffer: on.hold(workspace),
             offset: 0,
-            bytes,
+            bytes: workspace,
         };
-        let bindings: Vec<Binding> = self.memory.iter().map(|m| bind(m.len() as u64)).collect();
-        for (binding, memory) in bindings.iter().zip(&self.memory) {
-            on.write(binding.buffer, memory);
-        }
-        let scratch = bind(workspace);
         let ran = on
             .device
             .run(on.queue, program, RSlice::from_slice(&bindings), scratch, self.step);

@@ -19,11 +19,18 @@ use backend_api::{
     types::Type,
 };
 
-use crate::launch::{Launcher, Operands};
+use crate::{
+    arrange,
+    launch::{Launcher, Operands},
+};
 
 /// The node's operation, where this backend serves the node.
 pub fn supports(graph: &Graph<'_>, node: &Node) -> Result<Operation> {
     let operation = backend_api::validate::node(graph, node)?;
+    let inputs = node.inputs.iter().filter_map(|&input| graph.tensor(input));
+    inputs
+        .map(|input| arrange::placed(graph, input))
+        .try_for_each(|placed| placed.map(drop))?;
     match operation {
         Rope | NormRope => rope::supports(operation, graph, node)?,
         Product | ExpertProduct | ProductAdd | Products | GatedProduct | ExpertProductAdd | GatedExpertProduct => {

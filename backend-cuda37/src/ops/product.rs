@@ -247,9 +247,10 @@ fn blocks(args: &ProductArgs, rows: u32) -> u32 {
 /// Rows that a group of lanes has at a time: `ROWS` of the kernels.
 fn rows_of_group(ty: Type, width: u32) -> u32 {
     match (width, ty) {
-        (1, Type::Q4_0 | Type::Q5_0 | Type::Q5_1 | Type::Q3_K | Type::IQ4_XS) => 6,
-        (1, Type::Q4_1 | Type::IQ4_NL | Type::MXFP4) => 8,
-        (1, _) => 4,
+        (1, Type::F32 | Type::F16 | Type::BF16) => 4,
+        (1, Type::Q4_K | Type::Q5_K | Type::Q6_K) => 6,
+        (1, Type::MXFP4) => 16,
+        (1, _) => 8,
         _ => 2,
     }
 }
