@@ -258,7 +258,7 @@ pub trait DeviceInterface: Send + Sync {
     fn write(&self, queue: QueueId, buffer: BufferId, offset: u64, data: RSlice<'_, u8>) -> Outcome<()>;
     /// Copies a weight, as it lies in the file, to `offset` of a buffer, in the layout that the planning query
     /// `weight` declared. What a program then binds for it begins there, holds no other weight, and has the file's bytes: the
-    /// offsets and strides of its views are those of the file.
+    /// offsets and strides of its views are those of the file, and views of block types keep its dimension 0.
     fn upload(
         &self,
         queue: QueueId,

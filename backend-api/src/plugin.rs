@@ -106,7 +106,8 @@ pub trait Device: Send + Sync {
         Err(BackendError::unsupported("this device does not import host memory"))
     }
 
-    /// Copies a weight as it lies in the file.
+    /// Copies a weight as it lies in the file, in the layout that [`Backend::weight`] declared. Programs bind it by itself, and
+    /// describe views of it as in the file.
     fn upload(&self, queue: QueueId, buffer: BufferId, offset: u64, _weight: &Tensor, data: &[u8]) -> Result<()> {
         self.write(queue, buffer, offset, data)
     }

@@ -2,6 +2,10 @@
 #pragma once
 #include "common.cuh"
 
+// What brings n·2^−149, for a whole number n, to n·2^−23: numbers that are no denormals.
+constexpr float LIFT = 85070591730234615865843651857942052864.0f; // 2^126
+constexpr float LIFTED = 8388608.0f;                               // 2^23
+
 // PRMT: bytes of b‖a by the nibbles of `selector`; a nibble with its highest bit gives the sign of the byte eight times.
 __device__ __forceinline__ uint32_t permute(uint32_t a, uint32_t b, uint32_t selector) {
 #ifdef __CUDACC__

@@ -5,7 +5,7 @@
 // each other: what the block has as a whole (`whole`), times what the group has (`group`) where there are several.
 //
 // Rows of blocks are arranged when they are uploaded (src/arrange): first the codes of all units, UNIT_BYTES each, then what
-// else the blocks have, META bytes each. Both can be read a word or more at a time.
+// else the blocks have, META bytes each. A block's parts begin at multiples of what they are read by, up to sixteen bytes.
 //
 // A word whose low 24 bits hold a whole number n, read as an f32, is n·2^−149: below 2^23 a denormal, which FMA takes at full
 // speed, above it a normal number of the same spacing. So one AND isolates a code, at its place, as a number; what it is
@@ -194,15 +194,11 @@ struct Block_q2_k : Shape<256, 16, 20, 64, 4>, Units256, Fields<2> {
     }
 };
 
-// Four numbers of six bits each, in a word's low 24 bits.
-#define SIX_BITS_SCALE 8388608.0f // 2^23
+// Number i of the four of six bits each in a word's low 24 bits, less `bias`; divided by LIFTED.
 __device__ __forceinline__ float six_bits(uint32_t numbers, int i, float bias) {
-    const float LIFT = 85070591730234615865843651857942052864.0f; // 2^126
-    return fmaf(__uint_as_float(numbers & 63u << 6 * i), LIFT / float(1 << 6 * i), -bias / SIX_BITS_SCALE);
+    return fmaf(__uint_as_float(numbers & 63u << 6 * i), LIFT / float(1 << 6 * i), -bias / LIFTED);
 }
-// Number i divided by SIX_BITS_SCALE.
 __device__ __forceinline__ float six_bits(uint32_t numbers, int i) {
-    const float LIFT = 85070591730234615865843651857942052864.0f; // 2^126
     return __uint_as_float(numbers & 63u << 6 * i) * (LIFT / float(1 << 6 * i));
 }
 
@@ -214,14 +210,14 @@ __device__ __forceinline__ uint32_t six_bits_of(const uint32_t *words, uint32_t 
 
 struct Block_q3_k : Shape<256, 24, 16, 64, 4>, Units256, Fields<3> {
     using Fields<3>::PLACED;
-    static constexpr float BIAS = 4, SCALE = SIX_BITS_SCALE;
+    static constexpr float BIAS = 4;
     struct Raw {
         uint32_t q[6], scales;
         float d;
     };
     template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t part, uint32_t) {
         load8<6>(row + unit.codes, r.q);
-        uint32_t meta[4]; // three words of scales, and the block's own as an f32
+        uint32_t meta[4]; // three words of scales, and the block's own times LIFTED as an f32
         load16<4>(row + unit.meta, meta);
         r.scales = six_bits_of(meta, part), r.d = __uint_as_float(meta[3]);
     }
@@ -231,7 +227,7 @@ struct Block_q3_k : Shape<256, 24, 16, 64, 4>, Units256, Fields<3> {
 };
 
 struct Block_q4_k : Shape<256, 32, 16, 64, 2>, Units256 {
-    static constexpr float BIAS = 0, SCALE = SIX_BITS_SCALE;
+    static constexpr float BIAS = 0, SCALE = LIFTED;
     static const bool LEAST = true;
     static const int ROWS = 6;
     struct Raw {
@@ -256,7 +252,7 @@ struct Block_q4_k : Shape<256, 32, 16, 64, 2>, Units256 {
 
 struct Block_q5_k : Shape<256, 40, 16, 64, 2>, Units256, FiveBits<8> {
     using FiveBits<8>::PLACED;
-    static constexpr float BIAS = 0, SCALE = SIX_BITS_SCALE;
+    static constexpr float BIAS = 0, SCALE = LIFTED;
     static const bool LEAST = true;
     static const int PERIOD = 1;
     static const int ROWS = 6;
@@ -325,7 +321,7 @@ struct Block_iq4_nl : Shape<32, 16, 2, 32, 1>, Looked32, Bytes {
 };
 
 struct Block_iq4_xs : Shape<256, 32, 8, 64, 2>, Looked32, Bytes {
-    static constexpr float BIAS = 128, SCALE = SIX_BITS_SCALE;
+    static constexpr float BIAS = 128, SCALE = LIFTED;
     struct Raw {
         uint32_t q[8], scales, d;
     };

@@ -55,7 +55,6 @@ template <class B> struct Chunk<B, true, true> {
         for (int i = 0; i < 4; ++i) f[i] = __uint_as_float(B::number(r, c, i));
     }
     static __device__ __forceinline__ void values(float (&f)[4], const Raw &r, uint32_t part, int c) {
-        const float LIFT = 85070591730234615865843651857942052864.0f; // 2^126; 2^23 are left
         float scale, least = 0;
         scale_of<B>(r, c, scale, least);
         factors(f, r, part, c);

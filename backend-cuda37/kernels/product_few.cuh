@@ -11,9 +11,10 @@ template <class B, int C> struct FewColumns {
     static const int ROWS = C == 1 ? B::ROWS : 2;
     static const int WISHED = 4096 / (B::UNIT * C);
     static const uint32_t TILE = WISHED > LANES ? WISHED : LANES; // units
-    // codes are whole numbers times 2^−149, inputs are brought up by 2^80: sums are too small by 2^69
-    static constexpr float RAISED = B::CODES ? 1208925819614629174706176.0f : 1.0f;
-    static constexpr float LOWERED = B::CODES ? 590295810358705651712.0f : 1.0f;
+    // codes are whole numbers times 2^−149, inputs are brought up by 2^88: sums are too small by 2^61, and by SCALE. Inputs below
+    // 2^32 (4e9) are within range, and sums above 2^−42 (2e−13) have all their bits.
+    static constexpr float RAISED = B::CODES ? 309485009821345068724781056.0f : 1.0f;
+    static constexpr float LOWERED = B::CODES ? 2305843009213693952.0f : 1.0f;
     // one column's inputs of a unit are held while rows are decoded one after the other
     static constexpr bool ROW_BY_ROW = C == 1 && B::GROUPS == 1 && B::CODES;
     // the inputs' own sums are asked for: times least values, or to begin with, as what codes are biased by
@@ -88,7 +89,7 @@ template <class B, int C> struct FewColumns {
                 for (int i = 0; i < 4; ++i)
                     sum = fmaf(in[i], B::PERIOD ? factors[j % REPEATED][i] : power_of_two(place<B>(j, i)), sum);
             }
-            shared.sums[column][u][g] = sum * (B::LEAST ? 1.0f : -B::BIAS) * (1.0f / RAISED) * (1.0f / LOWERED);
+            shared.sums[column][u][g] = sum * (1.0f / RAISED) * (1.0f / LOWERED) * (B::LEAST ? 1.0f : -B::BIAS);
         }
     }
 
@@ -276,7 +277,8 @@ template <class B, int C> struct FewColumns {
 #pragma unroll
         for (int r = 0; r < ROWS; ++r)
 #pragma unroll
-            for (int column = 0; column < C; ++column) sums[r][column] = lanes_join<Sum>(sums[r][column], LANES) * LOWERED * B::SCALE;
+            for (int column = 0; column < C; ++column)
+                sums[r][column] = lanes_join<Sum>(sums[r][column], LANES) * (LOWERED * B::SCALE);
         write(sums);
     }
 

@@ -67,12 +67,15 @@ impl Rows {
                 ty,
                 blocks,
                 file,
-                pitch: pitch.checked_next_multiple_of(ALIGNMENT as usize)?,
+                // the kernels' places within a row have 32 bits
+                pitch: pitch
+                    .checked_next_multiple_of(ALIGNMENT as usize)
+                    .filter(|pitch| u32::try_from(*pitch).is_ok())?,
             })
         };
         let wrong = || {
             BackendError::invalid(format!(
-                "{values} values are no row of {ty}: blocks have {}",
+                "{values} values are no row of {ty}: blocks have {}, and a row less than 4 GiB",
                 ty.block_values()
             ))
         };

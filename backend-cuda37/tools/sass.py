@@ -33,9 +33,17 @@ TYPES = {
     "q3_k": (110, 256, 64, 16), "q4_k": (144, 256, 64, 32), "q5_k": (176, 256, 64, 32), "q6_k": (210, 256, 64, 16),
     "iq4_nl": (18, 32, 32, 32), "iq4_xs": (136, 256, 64, 32), "mxfp4": (17, 32, 32, 32),
 }
-# that a group of lanes has at a time; eight of other types
-ROWS = {"f32": 4, "f16": 4, "bf16": 4, "q4_k": 6, "q5_k": 6, "q6_k": 6, "mxfp4": 16}
 LIMITS = {"q4_k": 3.5, "mxfp4": 3.3, "q6_k": 5.1, "q8_0": 6.6}
+
+
+def rows_of(name):
+    """Rows that a group of lanes has at a time, by the kernels' header."""
+    header = (toolchain.CRATE / "kernels/blocks.cuh").read_text()
+    elements = ["Elements"] if name in ("f32", "f16", "bf16") else []
+    for struct in [f"Block_{name}", *elements, "BlockOfCodes"]:
+        body = re.search(rf"struct {struct}\b.*?\n}};", header, re.S)[0]
+        if found := re.search(r"ROWS = (\d+)", body):
+            return int(found[1])
 
 
 def instructions(chain, cubin, kernel):
@@ -68,7 +76,7 @@ def weigh(loop, strict=False):
 def measure(code, name):
     """Instructions a weight of the whole, weighed by pipe and strictly, and of the loop over units by operation."""
     _, _, unit, group = TYPES[name]
-    rows = ROWS.get(name, 8)
+    rows = rows_of(name)
     found = loops(code)
     products = [sum(op.startswith("FFMA") for op, _ in l) for l in found]
     # elements have a second such loop, for what K cuts

@@ -153,8 +153,16 @@ def run(command, **options):
     return done.stdout
 
 
+def untracked(folder):
+    """A folder for what may not be redistributed: nowhere in the repository but in target/."""
+    repository, path = CRATE.parent, Path(folder).resolve()
+    if path.is_relative_to(repository) and not path.is_relative_to(repository / "target"):
+        raise argparse.ArgumentTypeError(f"{folder} lies where it could be committed; take a folder in {repository / 'target'}, or outside")
+    return path
+
+
 def add_option(parser):
-    parser.add_argument("--toolchain", metavar="DIR", type=Path, default=DEFAULT, help=f"where tools are kept [{DEFAULT}]")
+    parser.add_argument("--toolchain", metavar="DIR", type=untracked, default=str(DEFAULT), help=f"where tools are kept [{DEFAULT}]")
 
 
 def main():

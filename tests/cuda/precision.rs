@@ -45,16 +45,18 @@ fn error(on: &Opened, ty: Type, columns: u32, x: &[f32]) -> f64 {
     (wrong / whole).sqrt()
 }
 
-/// As activations are, around zero; and none below zero, where a bias of codes would add up.
+/// As activations are, around zero; and none below zero, where a bias of codes would add up; and by far smaller ones and larger ones
+/// than any model has.
 #[rstest]
-fn products_of_few_columns_are_as_near_to_double_precision_as_promised(#[values(false, true)] positive: bool) {
+fn products_of_few_columns_are_as_near_to_double_precision_as_promised(
+    #[values(false, true)] positive: bool,
+    #[values(1e-10, 1.0, 1e9)] size: f32,
+) {
     let Some(devices) = opened() else { return };
     for &ty in Type::WEIGHTS {
         for columns in [1, 4] {
             let mut x = Numbers::new(7).values(K * columns);
-            if positive {
-                x.iter_mut().for_each(|x| *x = x.abs());
-            }
+            x.iter_mut().for_each(|x| *x = size * if positive { x.abs() } else { *x });
             let error = error(&devices[0], ty, columns, &x);
             println!("{ty}, {columns} columns: {error:.1e}");
             assert!(error <= MOST, "{ty}, {columns} columns: {error:e}");

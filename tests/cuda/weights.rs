@@ -60,20 +60,28 @@ fn rows_are_arranged_while_others_are_uploaded_too() {
     let (file, weight) = (file(ROWS), weight(ROWS));
     let expected = arranged(&file);
     assert_eq!(on.weight_bytes(&weight), expected.len() as u64);
+    let places = [0, 256, 4096].map(|lead: usize| {
+        let buffer = on.hold((lead + expected.len() + 1) as u64);
+        on.write(buffer, &vec![0xEE; lead + expected.len() + 1]);
+        (lead, buffer, on.device.create_queue().into_result().unwrap())
+    });
     thread::scope(|scope| {
-        for lead in [0, 256, 4096] {
-            let (file, expected) = (&file, &expected);
+        for (lead, buffer, queue) in places {
+            let file = RSlice::from_slice(&file);
             scope.spawn(move || {
-                let buffer = on.hold((lead + expected.len() + 1) as u64);
-                on.write(buffer, &vec![0xEE; lead + expected.len() + 1]);
-                upload(on, buffer, lead as u64, &weight, file).unwrap();
-                let found = on.read(buffer, lead + expected.len() + 1);
-                assert!(found[..lead].iter().all(|byte| *byte == 0xEE));
-                assert!(found[lead..lead + expected.len()] == *expected);
-                assert_eq!(found[lead + expected.len()], 0xEE);
+                let uploaded = on.device.upload(queue, buffer, lead as u64, &weight, file);
+                uploaded.into_result().unwrap();
+                on.device.synchronize(queue).into_result().unwrap();
             });
         }
     });
+    for (lead, buffer, queue) in places {
+        let found = on.read(buffer, lead + expected.len() + 1);
+        assert!(found[..lead].iter().all(|byte| *byte == 0xEE));
+        assert!(found[lead..lead + expected.len()] == expected);
+        assert_eq!(found[lead + expected.len()], 0xEE);
+        on.device.free_queue(queue).into_result().unwrap();
+    }
 }
 
 #[test]

@@ -15,8 +15,8 @@ pub fn as_in_the_file<const B: usize, const C: usize, const M: usize>(
 }
 
 /// Codes as in the file, and e + 1: scales are 2^(e − 126) for the kernels, for 2^(e − 128) may be a denormal. Where that
-/// would be too large for a byte, codes are doubled instead. Where they have no double, some value is infinite, and the scale
-/// is so too.
+/// would be too large for a byte (values up to 2^126 and more), codes are doubled instead. Where they have no double, some value of
+/// the block is infinite, and the scale is so too.
 pub fn mxfp4(block: &[u8; 17], codes: &mut [u8; 16], meta: &mut [u8; 1]) {
     split(block, codes, meta, |code| code);
     let [e] = meta;
@@ -95,7 +95,8 @@ pub fn q5<const B: usize, const M: usize>(block: &[u8; B], codes: &mut [u8; 20],
     bits.copy_from_slice(&fifth.to_le_bytes());
 }
 
-/// A trio for each 32 values, of codes with the bit of the mask on top; the sixteen 6-bit scales in three words, d as an f32.
+/// A trio for each 32 values, of codes with the bit of the mask on top; the sixteen 6-bit scales in three words, d · 2^23
+/// as an f32, for the kernels have scales divided by that.
 pub fn q3_k(block: &[u8; 110], codes: &mut [u8; 96], meta: &mut [u8; 16]) {
     for (g, group) in codes.as_chunks_mut().0.iter_mut().enumerate() {
         let low = |i: usize| word(block, 32 + g / 4 * 32 + 8 * i) >> (2 * (g % 4)) & each(0x03);
@@ -110,7 +111,7 @@ pub fn q3_k(block: &[u8; 110], codes: &mut [u8; 96], meta: &mut [u8; 16]) {
         low >> (4 * h) & each(0x0f) | high << 4
     });
     meta[..12].copy_from_slice(&scales.to_le_bytes()[..12]);
-    meta[12..].copy_from_slice(&f32_of(bytes(block, 108)));
+    meta[12..].copy_from_slice(&(f32_of(bytes(block, 108)) * 8_388_608.0).to_le_bytes());
 }
 
 /// Sixteen bytes for each group of 32 values: value b low and value 16 + b high; d, dmin, scales and minimums.
@@ -179,7 +180,7 @@ pub fn q6_k(block: &[u8; 210], codes: &mut [u8; 192], meta: &mut [u8; 20]) {
         *to = trio(stream::<6, 2>(|i| low(i) | high(i) << 4));
     }
     copy(&mut meta[..16], &block[192..208], |scale| scale ^ 0x80);
-    meta[16..].copy_from_slice(&f32_of(bytes(block, 208)));
+    meta[16..].copy_from_slice(&f32_of(bytes(block, 208)).to_le_bytes());
 }
 
 fn split(block: &[u8], codes: &mut [u8], meta: &mut [u8], code: impl Fn(u8) -> u8) {
@@ -211,9 +212,8 @@ fn word(block: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes(block, at))
 }
 
-/// An f16 as an f32.
-fn f32_of(half: [u8; 2]) -> [u8; 4] {
-    f16::from_le_bytes(half).to_f32().to_le_bytes()
+fn f32_of(half: [u8; 2]) -> f32 {
+    f16::from_le_bytes(half).to_f32()
 }
 
 /// The bits of a byte as bytes.

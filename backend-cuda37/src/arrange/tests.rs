@@ -120,8 +120,8 @@ fn turned(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().map(|b| (i16::from(*b as i8) + 128) as u8).collect()
 }
 
-fn f32_of(half: &[u8]) -> [u8; 4] {
-    half::f16::from_le_bytes([half[0], half[1]]).to_f32().to_le_bytes()
+fn f32_of(half: &[u8]) -> f32 {
+    half::f16::from_le_bytes([half[0], half[1]]).to_f32()
 }
 
 /// Codes and meta of a block of a file.
@@ -173,7 +173,11 @@ fn expected(ty: Type, bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
             let scales = (0..16).fold(0, |all, i| all | bit(i));
             (
                 codes.bytes(),
-                [&scales.to_le_bytes()[..12], &f32_of(&bytes[108..])].concat(),
+                [
+                    &scales.to_le_bytes()[..12],
+                    &(f32_of(&bytes[108..]) * 2f32.powi(23)).to_le_bytes(),
+                ]
+                .concat(),
             )
         }
         Type::Q5_K => {
@@ -192,7 +196,7 @@ fn expected(ty: Type, bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
             (0..16).for_each(|t| codes.trio(3 * t, 6, |n| b.q6_k(16 * t + n)));
             (
                 codes.bytes(),
-                [&turned(&bytes[192..208])[..], &f32_of(&bytes[208..])].concat(),
+                [&turned(&bytes[192..208])[..], &f32_of(&bytes[208..]).to_le_bytes()].concat(),
             )
         }
         Type::F32 | Type::F16 | Type::BF16 | Type::I32 => unreachable!("{ty} has no blocks"),
@@ -283,14 +287,30 @@ fn what_is_no_whole_row_is_refused() {
     refused(rows.arrange(&[0; 35], &mut [0; 48]), short);
     let other = "72 bytes of rows of Q4_0 take 96 bytes, not 48";
     refused(rows.arrange(&[0; 72], &mut [0; 48]), other);
-    let half = "128 values are no row of Q6_K: blocks have 256";
+    let half = "128 values are no row of Q6_K: blocks have 256, and a row less than 4 GiB";
     refused(Rows::new(Type::Q6_K, 128).map(drop), half);
+    let long = "4294967264 values are no row of Q8_0: blocks have 32, and a row less than 4 GiB";
+    refused(Rows::new(Type::Q8_0, u32::MAX - 31).map(drop), long);
     assert_eq!(Rows::new(Type::BF16, 3).unwrap(), None);
     assert_eq!(rows.on_device(u64::MAX / 36 * 36), None);
     // no values, no rows
     let none = Rows::new(Type::Q4_K, 0).unwrap().unwrap();
     assert_eq!((none.on_device(0), none.on_device(1)), (Some(0), None));
     assert!(none.arrange(&[], &mut []).is_ok());
+}
+
+#[test]
+fn blocks_have_the_sizes_that_the_kernels_read() {
+    let of_block = |ty: Type| {
+        let (codes, meta) = sizes(ty).unwrap();
+        let block = format!("Block_{}", crate::ops::spelled(ty));
+        [
+            (format!("{block}::UNIT_BYTES * {block}::PARTS"), codes as u64),
+            (format!("{block}::META"), meta as u64),
+            (format!("{block}::VALUES"), ty.block_values() as u64),
+        ]
+    };
+    crate::ops::mirror::assert_same(&["blocks.cuh"], &block_types().flat_map(of_block).collect::<Vec<_>>());
 }
 
 /// What the kernels make of a nibble of MXFP4.
@@ -304,7 +324,7 @@ fn mxfp4(nibble: u8, scale: u8) -> f64 {
 }
 
 #[test]
-fn every_finite_value_of_mxfp4_is_what_it_was() {
+fn values_of_mxfp4_are_what_they_were_in_blocks_without_an_infinite_one() {
     let rows = rows(Type::MXFP4, 32);
     for e in 0..=255 {
         for largest in 0..8 {

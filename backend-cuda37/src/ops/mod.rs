@@ -4,7 +4,7 @@ mod attention;
 mod cache;
 mod elementwise;
 #[cfg(test)]
-mod mirror;
+pub(crate) mod mirror;
 mod mix;
 mod norm;
 mod product;

@@ -108,11 +108,19 @@ struct OrderArgs {
     tiles: u32,
 }
 
-/// Refuses gates and up projections of different types.
+/// Values of a column at most: places within it have 32 bits.
+const MOST_VALUES: u32 = 1 << 29;
+
+/// Refuses gates and up projections of different types, and columns that are too long.
 pub fn supports(operation: Operation, graph: &Graph<'_>, node: &Node) -> Result<()> {
-    let roles = roles(operation).filter(|roles| roles.gated);
-    let ty = |i| node.input(i).and_then(|t| graph.tensor(t)).map(|tensor| tensor.ty);
-    match roles.is_some_and(|roles| ty(roles.weights[0].0) != ty(roles.weights[1].0)) {
+    let roles = roles(operation);
+    let input = |i| node.input(i).and_then(|t| graph.tensor(t));
+    if roles.is_some() && input(0).is_some_and(|x| x.dims[0] > MOST_VALUES) {
+        let message = format!("columns of more than {MOST_VALUES} values");
+        return Err(BackendError::unsupported(message));
+    }
+    let ty = |i| input(i).map(|tensor| tensor.ty);
+    match roles.is_some_and(|roles| roles.gated && ty(roles.weights[0].0) != ty(roles.weights[1].0)) {
         true => Err(BackendError::unsupported(
             "a gate and an up projection of different types",
         )),

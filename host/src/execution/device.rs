@@ -74,10 +74,14 @@ impl Target {
         sensible(bytes, bytes <= MOST_BYTES)
     }
 
-    /// What an uploaded weight takes.
+    /// What an uploaded weight takes: at least what it has in the file, since so much is bound for it.
     pub fn weight(&self, weight: &Tensor) -> Result<WeightLayout> {
         let layout = told(self.module.weight()(&self.info, weight))?;
-        sensible(layout, layout.bytes <= MOST_BYTES && is_alignment(layout.alignment))
+        let layout = sensible(layout, layout.bytes <= MOST_BYTES && is_alignment(layout.alignment))?;
+        Ok(WeightLayout {
+            bytes: layout.bytes.max(weight.extent().unwrap_or(0)),
+            ..layout
+        })
     }
 
     /// How its memory is divided.

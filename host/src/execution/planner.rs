@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use backend_api::{
     BackendError,
     graph::{self as api, ABSENT, Symbol, Tensor},
+    types::Type,
 };
 use models::{gguf::Gguf, graph::Content};
 
@@ -193,7 +194,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// A place for a weight that the device gets a copy of. Views of it do not matter: it is one tensor, once.
+    /// A place for a weight that the device gets a copy of. It is one tensor, once; its views have whole rows of it.
     fn upload(
         &self,
         device: &mut DevicePlan,
@@ -201,8 +202,14 @@ impl<'a> Planner<'a> {
         source: impl FnOnce(Tensor) -> Source,
     ) -> Result<Spot, BackendError> {
         // a buffer's first tensor is all of it
-        let whole = self.lowered.tensors.iter().find(|t| t.buffer == buffer).copied();
-        let whole = whole.ok_or_else(|| BackendError::failed("a weight has no tensor"))?;
+        let mut views = self.lowered.tensors.iter().filter(|t| t.buffer == buffer);
+        let whole = *views
+            .next()
+            .ok_or_else(|| BackendError::failed("a weight has no tensor"))?;
+        let blocks = whole.kind().is_some_and(Type::is_quantized);
+        if blocks && views.any(|view| view.dims[0] != whole.dims[0]) {
+            return Err(BackendError::failed("a view cuts the rows of a weight"));
+        }
         let layout = device.target.weight(&whole)?;
         let spot = append(device, Region::Weights, layout.bytes, layout.alignment);
         device.uploads.push(Upload {

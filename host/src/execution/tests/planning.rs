@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use backend_api::{
     graph::{Role, Step, Symbol},
     operations::Operation::{Attention, CacheStore, Gated, Rope},
@@ -81,6 +83,7 @@ fn what_is_carried_lies_inside_the_activations_of_both_devices() {
 #[test]
 fn uploaded_weights_are_bound_each_by_itself() {
     let plan = plan(&[WITHOUT_CACHE, Double::default()]);
+    let mut places = BTreeSet::new();
     for segment in plan.segments.iter().filter(|s| s.device == 0) {
         let graph = segment.graph();
         for (tensor, bound) in graph.tensors.iter().map(|t| (t, segment.bound[t.buffer as usize])) {
@@ -95,11 +98,18 @@ fn uploaded_weights_are_bound_each_by_itself() {
                     panic!("{upload:?}")
                 };
                 assert_eq!(Some(bound.bytes), whole.extent());
+                places.insert(bound.spot.offset);
             } else {
                 assert_eq!(bound.spot.offset, 0);
             }
         }
     }
+    assert!(places.len() > 1, "{places:?}");
+    let of_weights = plan.devices[0]
+        .uploads
+        .iter()
+        .filter(|u| u.spot.region == Region::Weights);
+    assert_eq!(places.len(), of_weights.count());
 }
 
 #[test]
