@@ -56,7 +56,8 @@ fn products_of_few_columns_are_as_near_to_double_precision_as_promised(
     for &ty in Type::WEIGHTS {
         for columns in [1, 4] {
             let mut x = Numbers::new(7).values(K * columns);
-            x.iter_mut().for_each(|x| *x = size * if positive { x.abs() } else { *x });
+            x.iter_mut()
+                .for_each(|x| *x = size * if positive { x.abs() } else { *x });
             let error = error(&devices[0], ty, columns, &x);
             println!("{ty}, {columns} columns: {error:.1e}");
             assert!(error <= MOST, "{ty}, {columns} columns: {error:e}");
