@@ -15,7 +15,7 @@ struct Args {
     /// The program `make-model`
     make_model: String,
     /// Whose planning queries are asked; they need no card
-    #[arg(long, default_value = "cpu")]
+    #[arg(long, default_value = "cuda37")]
     backend: String,
 }
 

@@ -193,3 +193,18 @@ fn devices_of_different_sizes_are_filled_alike() {
     let placement = placed(&serving, &[4096 * MIB, 12288 * MIB], &wishes(4096), 1).unwrap();
     assert_eq!((placement.layers_on(0), used(&placement)), (0, 1));
 }
+
+#[test]
+fn what_the_documentation_says_of_known_shapes_is_what_plans_say() {
+    let printed = Command::new(env!("CARGO_BIN_EXE_memory-table"))
+        .arg(tests::host())
+        .arg(env!("CARGO_BIN_EXE_make-model"))
+        .output()
+        .unwrap();
+    assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+    let documented = include_str!("../../docs/memory.md");
+    let tables = documented.lines().filter(|line| line.starts_with('|'));
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    let found: Vec<&str> = printed.lines().filter(|line| line.starts_with('|')).collect();
+    assert_eq!(tables.collect::<Vec<_>>(), found);
+}
