@@ -13,9 +13,16 @@
 #pragma once
 #include "bits.cuh"
 
-// Where a unit lies in a row: its codes, and what else its block has.
+// Where a unit lies from something on: its codes, and what else its block has.
 struct Place {
+    uint64_t codes, meta;
+};
+
+// Where it lies in a row.
+struct PlaceInRow {
     uint32_t codes, meta;
+    // From what lies so far ahead of the row's start on.
+    __device__ __forceinline__ Place from(uint64_t start) const { return Place{start + codes, start + meta}; }
 };
 
 // Blocks' common ground. Types of blocks shadow what differs.
@@ -34,8 +41,8 @@ template <int Values, int UnitBytes, int Meta, int Unit, int Groups> struct Shap
     static __device__ __forceinline__ uint32_t block(uint32_t unit) { return unit / PARTS; }
     static __device__ __forceinline__ uint32_t part(uint32_t unit) { return unit % PARTS; }
     // Of unit `unit` of a row of k values.
-    static __device__ __forceinline__ Place place_of(uint32_t k, uint32_t unit) {
-        return Place{unit * UNIT_BYTES, k / UNIT * UNIT_BYTES + block(unit) * META};
+    static __device__ __forceinline__ PlaceInRow place_of(uint32_t k, uint32_t unit) {
+        return PlaceInRow{unit * UNIT_BYTES, k / UNIT * UNIT_BYTES + block(unit) * META};
     }
 };
 
@@ -60,7 +67,8 @@ template <int Words> struct Shifted32 {
 struct Block_q4_0 : Shape<32, 16, 2, 32, 1>, Nibbles32 {
     static constexpr float BIAS = 8;
     typedef Scaled32<4> Raw;
-    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t) {
+    template <bool WHOLE>
+    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t) {
         load16<4>(row + unit.codes, r.q);
         r.d = at<uint16_t>(row + unit.meta);
     }
@@ -72,7 +80,8 @@ struct Block_q4_1 : Shape<32, 16, 4, 32, 1>, Nibbles32 {
     static constexpr float BIAS = 0;
     static const bool LEAST = true;
     typedef Shifted32<4> Raw;
-    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t) {
+    template <bool WHOLE>
+    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t) {
         load16<4>(row + unit.codes, r.q);
         r.d = at<uint32_t>(row + unit.meta);
     }
@@ -107,7 +116,8 @@ struct Block_q5_0 : Shape<32, 20, 2, 32, 1>, FiveBits32 {
     using FiveBits32::PLACED;
     static constexpr float BIAS = 16;
     typedef Scaled32<5> Raw;
-    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t) {
+    template <bool WHOLE>
+    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t) {
         load4<5>(row + unit.codes, r.q);
         r.d = at<uint16_t>(row + unit.meta);
     }
@@ -119,7 +129,8 @@ struct Block_q5_1 : Shape<32, 20, 4, 32, 1>, FiveBits32 {
     static constexpr float BIAS = 0;
     static const bool LEAST = true;
     typedef Shifted32<5> Raw;
-    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t) {
+    template <bool WHOLE>
+    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t) {
         load4<5>(row + unit.codes, r.q);
         r.d = at<uint32_t>(row + unit.meta);
     }
@@ -138,7 +149,8 @@ struct Block_q8_0 : Shape<32, 32, 2, 32, 1>, Bytes {
     static constexpr float BIAS = 128;
     typedef Scaled32<8> Raw;
     static __device__ __forceinline__ constexpr uint32_t index(uint32_t, int c, int i) { return 4 * c + i; }
-    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t) {
+    template <bool WHOLE>
+    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t) {
         load16<8>(row + unit.codes, r.q);
         r.d = at<uint16_t>(row + unit.meta);
     }
@@ -174,7 +186,8 @@ struct Block_q2_k : Shape<256, 16, 20, 64, 4>, Units256, Fields<2> {
     struct Raw {
         uint32_t q[4], scales, leasts, d; // a byte for each group
     };
-    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t part, uint32_t) {
+    template <bool WHOLE>
+    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t part, uint32_t) {
         load16<4>(row + unit.codes, r.q);
         uint32_t both = at<uint32_t>(row + unit.meta + 4 * part);
         r.scales = both & 0x0f0f0f0fu, r.leasts = both >> 4 & 0x0f0f0f0fu;
@@ -211,11 +224,13 @@ __device__ __forceinline__ uint32_t six_bits_of(const uint32_t *words, uint32_t 
 struct Block_q3_k : Shape<256, 24, 16, 64, 4>, Units256, Fields<3> {
     using Fields<3>::PLACED;
     static constexpr float BIAS = 4;
+    static const int ROWS = 10;
     struct Raw {
         uint32_t q[6], scales;
         float d;
     };
-    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t part, uint32_t) {
+    template <bool WHOLE>
+    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t part, uint32_t) {
         load8<6>(row + unit.codes, r.q);
         uint32_t meta[4]; // three words of scales, and the block's own times LIFTED as an f32
         load16<4>(row + unit.meta, meta);
@@ -235,7 +250,8 @@ struct Block_q4_k : Shape<256, 32, 16, 64, 2>, Units256 {
     };
     static __device__ __forceinline__ constexpr uint32_t mask(int c) { return c % 8 < 4 ? 0x0f : 0xf0; }
     static __device__ __forceinline__ constexpr int shift(int c) { return c % 8 < 4 ? 0 : 4; }
-    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t part, uint32_t) {
+    template <bool WHOLE>
+    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t part, uint32_t) {
         load16<8>(row + unit.codes, r.q);
         uint32_t head[4];
         load16<4>(row + unit.meta, head);
@@ -259,7 +275,8 @@ struct Block_q5_k : Shape<256, 40, 16, 64, 2>, Units256, FiveBits<8> {
     struct Raw {
         uint32_t d, scales, q[10];
     };
-    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t part, uint32_t) {
+    template <bool WHOLE>
+    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t part, uint32_t) {
         uint32_t head[4];
         load16<4>(row + unit.meta, head);
         r.d = head[0], r.scales = six_bits_of(head + 1, part);
@@ -282,7 +299,8 @@ struct Block_q6_k : Shape<256, 48, 20, 64, 4>, Units256, Fields<6> {
         uint32_t q[12], scales;
         float d;
     };
-    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t part, uint32_t) {
+    template <bool WHOLE>
+    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t part, uint32_t) {
         load16<12>(row + unit.codes, r.q);
         r.scales = at<uint32_t>(row + unit.meta + 4 * part), r.d = __uint_as_float(at<uint32_t>(row + unit.meta + 16));
     }
@@ -312,7 +330,8 @@ struct Block_iq4_nl : Shape<32, 16, 2, 32, 1>, Looked32, Bytes {
     static constexpr float BIAS = 128;
     typedef Scaled32<4> Raw;
     static __device__ __forceinline__ constexpr uint32_t index(uint32_t, int c, int i) { return index32(c, i); }
-    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t) {
+    template <bool WHOLE>
+    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t) {
         load16<4>(row + unit.codes, r.q);
         r.d = at<uint16_t>(row + unit.meta);
     }
@@ -328,7 +347,8 @@ struct Block_iq4_xs : Shape<256, 32, 8, 64, 2>, Looked32, Bytes {
     static __device__ __forceinline__ constexpr uint32_t index(uint32_t part, int c, int i) {
         return part * 64 + (c >> 3) * 32 + index32(c & 7, i);
     }
-    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t part, uint32_t) {
+    template <bool WHOLE>
+    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t part, uint32_t) {
         load16<8>(row + unit.codes, r.q);
         // eight scales, and a half of the block's own in each top byte
         uint2 pair = at<uint2>(row + unit.meta);
@@ -348,7 +368,8 @@ struct Block_mxfp4 : Shape<32, 16, 1, 32, 1>, Looked32 {
     };
     static __device__ __forceinline__ constexpr int place(int, int) { return 16; }
     static __device__ __forceinline__ constexpr uint32_t index(uint32_t, int c, int i) { return index32(c, i); }
-    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t) {
+    template <bool WHOLE>
+    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t) {
         load16<4>(row + unit.codes, r.q);
         r.e = at<uint8_t>(row + unit.meta);
     }
@@ -375,7 +396,8 @@ struct Block_f32 : Elements<4, 4> {
     struct Raw {
         uint32_t w[4];
     };
-    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t left) {
+    template <bool WHOLE>
+    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t left) {
         const uint8_t *p = row + unit.codes;
         if (WHOLE) return load16<4>(p, r.w);
 #pragma unroll
@@ -388,7 +410,8 @@ struct Halves : Elements<2, 8> {
     struct Raw {
         uint32_t w[4];
     };
-    template <bool WHOLE> static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t left) {
+    template <bool WHOLE>
+    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t left) {
         const uint8_t *p = row + unit.codes;
         if (WHOLE) return load16<4>(p, r.w);
         uint32_t h[8];

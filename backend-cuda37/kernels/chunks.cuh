@@ -35,8 +35,10 @@ template <class B, bool Codes = B::CODES, bool Placed = B::PLACED> struct Chunk 
         f[0] = __uint_as_float(w & mask);
         f[1] = __uint_as_float(w & mask << 8);
         f[2] = __uint_as_float(w & mask << 16);
-        if (nibbles<B>(c)) f[3] = __uint_as_float(permute(B::codes(r, part, c & ~1), B::codes(r, part, c | 1), 0x0073) & mask << 8 * (c & 1));
-        else if (mask == 0xff) f[3] = __uint_as_float(permute(w, 0, 0x4443));
+        if (nibbles<B>(c)) {
+            uint32_t fourths = permute(B::codes(r, part, c & ~1), B::codes(r, part, c | 1), 0x0073);
+            f[3] = __uint_as_float(fourths & mask << 8 * (c & 1));
+        } else if (mask == 0xff) f[3] = __uint_as_float(permute(w, 0, 0x4443));
         else f[3] = __uint_as_float(permute(w, 0, 0x4443) & mask);
     }
     static __device__ __forceinline__ void values(float (&f)[4], const Raw &r, uint32_t part, int c) {

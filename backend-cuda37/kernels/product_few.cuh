@@ -25,7 +25,12 @@ template <class B, int C> struct FewColumns {
         float sums[C][TILE][B::GROUPS];
     };
 
-    typedef const uint8_t *Rows[ROWS];
+    // A lane's rows: those of the first half, and how far behind each lies one of the second. It takes fewer registers than all.
+    static const int HALF = ROWS / 2;
+    struct Rows {
+        const uint8_t *first[HALF];
+        uint64_t second;
+    };
 
     const ProductArgs &a;
     Shared &shared;
@@ -50,7 +55,7 @@ template <class B, int C> struct FewColumns {
         for (int i = 0; i < 4; ++i) factors[i] = RAISED * power_of_two(-place<B>(c, i));
         char *to = reinterpret_cast<char *>(&shared.x[column][c][u]);
         uint32_t bytes = k * sizeof(float), step = turn / PARTS * B::VALUES * sizeof(float), step_to = turn * sizeof(float4);
-        opaque(step), opaque(step_to);
+        opaque(turn), opaque(step), opaque(step_to);
 #pragma unroll 1
         for (; u < end; u += turn, bytes += step, to += step_to) {
             opaque(bytes);
@@ -158,13 +163,19 @@ template <class B, int C> struct FewColumns {
         return fmaf(f[3], x.w, fmaf(f[2], x.z, fmaf(f[1], x.y, fmaf(f[0], x.x, sum))));
     }
 
+    template <bool WHOLE>
+    static __device__ __forceinline__ void load(typename B::Raw &raw, const Rows &rows, int r, const PlaceInRow &unit, uint32_t part,
+                                                uint32_t left) {
+        B::template load<WHOLE>(raw, rows.first[r % HALF], unit.from(r < HALF ? 0 : rows.second), part, left);
+    }
+
     // Adds what a unit of each row gives; its inputs stand at `u` of the tile.
     template <bool WHOLE>
-    __device__ __forceinline__ void add_unit(const Rows &rows, const Place &unit, uint32_t part, uint32_t left, uint32_t u,
+    __device__ __forceinline__ void add_unit(const Rows &rows, const PlaceInRow &unit, uint32_t part, uint32_t left, uint32_t u,
                                              float (&sums)[ROWS][C]) {
         typename B::Raw raw[ROWS];
 #pragma unroll
-        for (int r = 0; r < ROWS; ++r) B::template load<WHOLE>(raw[r], rows[r], unit, part, left);
+        for (int r = 0; r < ROWS; ++r) load<WHOLE>(raw[r], rows, r, unit, part, left);
         float units[ROWS][C] = {};
 #pragma unroll
         for (int g = 0; g < B::GROUPS; ++g) {
@@ -203,7 +214,8 @@ template <class B, int C> struct FewColumns {
     }
 
     // As `add_unit`, of one column and units of one group.
-    __device__ __forceinline__ void add_row_by_row(const Rows &rows, const Place &unit, uint32_t part, uint32_t u, float (&sums)[ROWS][C]) {
+    __device__ __forceinline__ void add_row_by_row(const Rows &rows, const PlaceInRow &unit, uint32_t part, uint32_t u,
+                                                   float (&sums)[ROWS][C]) {
         float4 x[B::CHUNKS];
 #pragma unroll
         for (int c = 0; c < B::CHUNKS; ++c) x[c] = shared.x[0][c][u];
@@ -212,7 +224,7 @@ template <class B, int C> struct FewColumns {
 #pragma unroll
         for (int r = 0; r < ROWS; ++r) {
             typename B::Raw raw;
-            B::template load<true>(raw, rows[r], unit, part, B::UNIT);
+            load<true>(raw, rows, r, unit, part, B::UNIT);
             float group = SUMS && !B::LEAST ? totals[0] : 0.0f;
 #pragma unroll
             for (int c = 0; c < B::CHUNKS; ++c) {
@@ -225,34 +237,51 @@ template <class B, int C> struct FewColumns {
     }
 
     // A lane's next unit.
-    static __device__ __forceinline__ void to_next(Place &unit) {
+    static __device__ __forceinline__ void to_next(PlaceInRow &unit) {
         static_assert(LANES % B::PARTS == 0, "a lane's units are the same part of their blocks");
         unit.codes += LANES * B::UNIT_BYTES, unit.meta += LANES / B::PARTS * B::META;
         opaque(unit.codes), opaque(unit.meta);
     }
 
+    // Which rows a group of lanes has: `count` from `first` on, of which those before `own` are another group's too.
+    struct Share {
+        uint32_t matrix, first, own, count;
+        bool twice; // the second half's rows are the first's again: of another matrix, or since there are too few
+    };
+
+    __device__ __forceinline__ Share share() const {
+        uint32_t groups = blockDim.x / LANES, group = threadIdx.x / LANES;
+        BlockRows block(a, blockIdx.x, groups * (a.gate ? HALF : ROWS));
+        uint32_t rows = a.matrices[block.matrix].rows;
+        bool twice = a.gate || rows < ROWS;
+        uint32_t count = twice ? HALF : ROWS, own = block.first + group * count;
+        return Share{block.matrix, twice ? own : min(own, rows - ROWS), own, count, twice};
+    }
+
+    __device__ __forceinline__ Rows rows_of(const Share &share, int32_t expert) const {
+        const Matrix &m = a.matrices[share.matrix];
+        uint64_t weights = m.weights + expert * m.expert_stride;
+        Rows rows;
+#pragma unroll
+        for (int r = 0; r < HALF; ++r)
+            rows.first[r] = reinterpret_cast<const uint8_t *>(weights + min(share.first + r, m.rows - 1) * m.row_stride);
+        const Matrix &up = a.matrices[1];
+        rows.second = a.gate ? up.weights + expert * up.expert_stride - weights : share.twice ? 0 : HALF * m.row_stride;
+        return rows;
+    }
+
     __device__ __forceinline__ void run() {
-        uint32_t groups = blockDim.x / LANES, group = threadIdx.x / LANES, lane = threadIdx.x % LANES;
-        uint32_t of_group = a.gate ? ROWS / 2 : ROWS;
-        BlockRows block(a, blockIdx.x, groups * of_group);
-        uint32_t first = block.first + group * of_group;
+        uint32_t lane = threadIdx.x % LANES;
         int32_t expert = Column(a, first_column).expert(a);
         bool absent = a.ids && uint32_t(expert) >= a.experts;
-        Rows rows;
-        Place unit = B::place_of(a.k, lane);
+        const Rows rows = rows_of(share(), absent ? 0 : expert);
+        PlaceInRow unit = B::place_of(a.k, lane);
         uint32_t part = lane % B::PARTS;
-#pragma unroll
-        for (int r = 0; r < ROWS; ++r) {
-            const Matrix &m = a.matrices[a.gate ? r >= ROWS / 2 : block.matrix];
-            uint32_t row = min(first + (a.gate ? r % (ROWS / 2) : r), m.rows - 1);
-            uint64_t weights = m.weights + row * m.row_stride + (absent ? 0 : expert) * m.expert_stride;
-            rows[r] = reinterpret_cast<const uint8_t *>(weights);
-        }
         // elements may be read sixteen bytes at a time where all rows begin so
         uint32_t whole_units = a.k / B::UNIT;
 #pragma unroll
-        for (int r = 0; r < ROWS; ++r)
-            if (!B::CODES && reinterpret_cast<uint64_t>(rows[r]) % 16 != 0) whole_units = 0;
+        for (int r = 0; r < HALF; ++r)
+            if (!B::CODES && (reinterpret_cast<uint64_t>(rows.first[r]) | rows.second) % 16 != 0) whole_units = 0;
         float sums[ROWS][C];
 #pragma unroll
         for (int r = 0; r < ROWS; ++r)
@@ -285,17 +314,17 @@ template <class B, int C> struct FewColumns {
     // All lanes of a group have all sums: each finishes one. Where it goes is found anew, which leaves registers to the loop.
     __device__ __forceinline__ void write(const float (&sums)[ROWS][C]) {
         static_assert(ROWS * C <= LANES, "a lane has a result at most");
-        uint32_t lane = threadIdx.x % LANES, column = lane / ROWS, row = lane % ROWS, of_group = a.gate ? ROWS / 2 : ROWS;
+        uint32_t lane = threadIdx.x % LANES, column = lane / ROWS;
         float sum = 0, up = 0;
 #pragma unroll
         for (int n = 0; n < ROWS * C; ++n)
-            if (lane == n) sum = sums[n % ROWS][n / ROWS], up = sums[(n + ROWS / 2) % ROWS][n / ROWS];
-        BlockRows block(a, blockIdx.x, blockDim.x / LANES * of_group);
-        row += block.first + threadIdx.x / LANES * of_group;
-        if (column >= C || first_column + column >= a.columns || lane % ROWS >= of_group) return;
-        if (row >= a.matrices[block.matrix].rows) return;
+            if (lane == n) sum = sums[n % ROWS][n / ROWS], up = sums[(n + HALF) % ROWS][n / ROWS];
+        Share mine = share();
+        uint32_t row = mine.first + lane % ROWS;
+        if (column >= C || first_column + column >= a.columns || lane % ROWS >= mine.count) return;
+        if (row < mine.own || row >= a.matrices[mine.matrix].rows) return;
         int32_t expert = Column(a, first_column).expert(a);
-        finish(a, block.matrix, row, Column(a, first_column + column), a.ids && uint32_t(expert) >= a.experts ? 0 : expert, sum, up);
+        finish(a, mine.matrix, row, Column(a, first_column + column), a.ids && uint32_t(expert) >= a.experts ? 0 : expert, sum, up);
     }
 };
 

@@ -98,7 +98,10 @@ template <class B> struct ManyColumns {
                 uint32_t unit = first_unit + chunk / B::CHUNKS;
                 float v[4] = {0, 0, 0, 0};
                 if (unit < units) {
-                    if (c == 0 || chunk % B::CHUNKS == 0) B::template load<false>(raw, row, B::place_of(a.k, unit), B::part(unit), a.k - unit * B::UNIT);
+                    if (c == 0 || chunk % B::CHUNKS == 0) {
+                        Place place = B::place_of(a.k, unit).from(0);
+                        B::template load<false>(raw, row, place, B::part(unit), a.k - unit * B::UNIT);
+                    }
                     Chunk<B>::values(v, raw, B::part(unit), chunk % B::CHUNKS);
                 }
 #pragma unroll

@@ -24,7 +24,7 @@ template <class B> __device__ __forceinline__ void decode_rows(const RowsArgs &a
     for (uint32_t row = blockIdx.y; row < rows; row += gridDim.y) {
         typename B::Raw raw;
         const uint8_t *table = row_at<const uint8_t>(a.table, row_by_id(a, row));
-        B::template load<false>(raw, table, B::place_of(k, unit), B::part(unit), k - unit * B::UNIT);
+        B::template load<false>(raw, table, B::place_of(k, unit).from(0), B::part(unit), k - unit * B::UNIT);
         float *y = row_of<float>(a.y, a.y.dims, row);
         uint32_t base = B::block(unit) * B::VALUES, part = B::part(unit);
 #pragma unroll

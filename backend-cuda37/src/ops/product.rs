@@ -111,18 +111,20 @@ struct OrderArgs {
 /// Values of a column at most: places within it have 32 bits.
 const MOST_VALUES: u32 = 1 << 29;
 
-/// Refuses gates and up projections of different types, and columns that are too long.
+/// Refuses gates and up projections of different types or of rows that lie differently, and columns that are too long.
 pub fn supports(operation: Operation, graph: &Graph<'_>, node: &Node) -> Result<()> {
-    let roles = roles(operation);
+    let Some(roles) = roles(operation) else {
+        return Ok(());
+    };
     let input = |i| node.input(i).and_then(|t| graph.tensor(t));
-    if roles.is_some() && input(0).is_some_and(|x| x.dims[0] > MOST_VALUES) {
+    if input(0).is_some_and(|x| x.dims[0] > MOST_VALUES) {
         let message = format!("columns of more than {MOST_VALUES} values");
         return Err(BackendError::unsupported(message));
     }
-    let ty = |i| input(i).map(|tensor| tensor.ty);
-    match roles.is_some_and(|roles| roles.gated && ty(roles.weights[0].0) != ty(roles.weights[1].0)) {
+    let of_gate = |i: usize| input(roles.weights[i].0).map(|weight| (weight.ty, weight.strides[1]));
+    match roles.gated && of_gate(0) != of_gate(1) {
         true => Err(BackendError::unsupported(
-            "a gate and an up projection of different types",
+            "a gate and an up projection of different types, or whose rows lie at different distances",
         )),
         false => Ok(()),
     }
@@ -257,6 +259,7 @@ fn rows_of_group(ty: Type, width: u32) -> u32 {
     match (width, ty) {
         (1, Type::F32 | Type::F16 | Type::BF16) => 4,
         (1, Type::Q4_K | Type::Q5_K | Type::Q6_K) => 6,
+        (1, Type::Q3_K) => 10,
         (1, Type::MXFP4) => 16,
         (1, _) => 8,
         _ => 2,
