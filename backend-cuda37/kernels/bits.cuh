@@ -78,6 +78,12 @@ template <int N> __device__ __forceinline__ void load4(const uint8_t *p, uint32_
 #pragma unroll
     for (int i = 0; i < N; ++i) w[i] = at<uint32_t>(p + 4 * i);
 }
+// N words of several that follow each other from a multiple of sixteen bytes on, read as many at a time as N allows.
+template <int N> __device__ __forceinline__ void load_words(const uint8_t *p, uint32_t *w) {
+    if constexpr (N % 4 == 0) load16<N>(p, w);
+    else if constexpr (N % 2 == 0) load8<N>(p, w);
+    else load4<N>(p, w);
+}
 
 // A word whose low half is the one asked for. By PRMT, since a shift would change places with what is done to the word before.
 __device__ __forceinline__ uint32_t half_of(uint32_t word, int half) { return half ? permute(word, word, 0x3232) : word; }

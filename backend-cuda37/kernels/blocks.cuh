@@ -46,49 +46,50 @@ template <int Values, int UnitBytes, int Meta, int Unit, int Groups> struct Shap
     }
 };
 
+// A block of 32 with one scale.
+template <int Words> struct Scaled32 {
+    struct Raw {
+        uint32_t q[Words];
+        uint16_t d;
+    };
+    template <bool WHOLE>
+    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t) {
+        load_words<Words>(row + unit.codes, r.q);
+        r.d = at<uint16_t>(row + unit.meta);
+    }
+    static __device__ __forceinline__ void whole(const Raw &r, float &scale, float &) { scale = f16_to_f32(r.d); }
+};
+
+// A block of 32 with a scale and a least value.
+template <int Words> struct Shifted32 {
+    struct Raw {
+        uint32_t q[Words], d;
+    };
+    template <bool WHOLE>
+    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t) {
+        load_words<Words>(row + unit.codes, r.q);
+        r.d = at<uint32_t>(row + unit.meta);
+    }
+    static __device__ __forceinline__ void whole(const Raw &r, float &scale, float &least) {
+        scale = low_f16(r.d), least = high_f16(r.d);
+    }
+};
+
 // Nibbles of a block of 32: low ones are values 0 to 15.
 struct Nibbles32 {
     static __device__ __forceinline__ constexpr uint32_t index(uint32_t, int c, int i) { return 4 * c + i; }
     static __device__ __forceinline__ constexpr uint32_t mask(int c) { return c < 4 ? 0x0f : 0xf0; }
     static __device__ __forceinline__ constexpr int shift(int c) { return c < 4 ? 0 : 4; }
+    template <class Raw> static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return r.q[c & 3]; }
 };
 
-// A block of 32 with one scale.
-template <int Words> struct Scaled32 {
-    uint32_t q[Words];
-    uint16_t d;
-};
-
-// A block of 32 with a scale and a least value.
-template <int Words> struct Shifted32 {
-    uint32_t q[Words], d;
-};
-
-struct Block_q4_0 : Shape<32, 16, 2, 32, 1>, Nibbles32 {
+struct Block_q4_0 : Shape<32, 16, 2, 32, 1>, Scaled32<4>, Nibbles32 {
     static constexpr float BIAS = 8;
-    typedef Scaled32<4> Raw;
-    template <bool WHOLE>
-    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t) {
-        load16<4>(row + unit.codes, r.q);
-        r.d = at<uint16_t>(row + unit.meta);
-    }
-    static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return r.q[c & 3]; }
-    static __device__ __forceinline__ void whole(const Raw &r, float &scale, float &) { scale = f16_to_f32(r.d); }
 };
 
-struct Block_q4_1 : Shape<32, 16, 4, 32, 1>, Nibbles32 {
+struct Block_q4_1 : Shape<32, 16, 4, 32, 1>, Shifted32<4>, Nibbles32 {
     static constexpr float BIAS = 0;
     static const bool LEAST = true;
-    typedef Shifted32<4> Raw;
-    template <bool WHOLE>
-    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t) {
-        load16<4>(row + unit.codes, r.q);
-        r.d = at<uint32_t>(row + unit.meta);
-    }
-    static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return r.q[c & 3]; }
-    static __device__ __forceinline__ void whole(const Raw &r, float &scale, float &least) {
-        scale = low_f16(r.d), least = high_f16(r.d);
-    }
 };
 
 // Codes of five bits in a word of bits and words of nibbles, chunk c in word c % WORDS of these. The first half's: the upper four bits
@@ -112,31 +113,15 @@ struct FiveBits32 : FiveBits<4> {
     }
 };
 
-struct Block_q5_0 : Shape<32, 20, 2, 32, 1>, FiveBits32 {
+struct Block_q5_0 : Shape<32, 20, 2, 32, 1>, Scaled32<5>, FiveBits32 {
     using FiveBits32::PLACED;
     static constexpr float BIAS = 16;
-    typedef Scaled32<5> Raw;
-    template <bool WHOLE>
-    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t) {
-        load4<5>(row + unit.codes, r.q);
-        r.d = at<uint16_t>(row + unit.meta);
-    }
-    static __device__ __forceinline__ void whole(const Raw &r, float &scale, float &) { scale = f16_to_f32(r.d); }
 };
 
-struct Block_q5_1 : Shape<32, 20, 4, 32, 1>, FiveBits32 {
+struct Block_q5_1 : Shape<32, 20, 4, 32, 1>, Shifted32<5>, FiveBits32 {
     using FiveBits32::PLACED;
     static constexpr float BIAS = 0;
     static const bool LEAST = true;
-    typedef Shifted32<5> Raw;
-    template <bool WHOLE>
-    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t) {
-        load4<5>(row + unit.codes, r.q);
-        r.d = at<uint32_t>(row + unit.meta);
-    }
-    static __device__ __forceinline__ void whole(const Raw &r, float &scale, float &least) {
-        scale = low_f16(r.d), least = high_f16(r.d);
-    }
 };
 
 // Codes of a byte each.
@@ -145,17 +130,10 @@ struct Bytes {
     static __device__ __forceinline__ constexpr int shift(int) { return 0; }
 };
 
-struct Block_q8_0 : Shape<32, 32, 2, 32, 1>, Bytes {
+struct Block_q8_0 : Shape<32, 32, 2, 32, 1>, Scaled32<8>, Bytes {
     static constexpr float BIAS = 128;
-    typedef Scaled32<8> Raw;
     static __device__ __forceinline__ constexpr uint32_t index(uint32_t, int c, int i) { return 4 * c + i; }
-    template <bool WHOLE>
-    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t) {
-        load16<8>(row + unit.codes, r.q);
-        r.d = at<uint16_t>(row + unit.meta);
-    }
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return r.q[c]; }
-    static __device__ __forceinline__ void whole(const Raw &r, float &scale, float &) { scale = f16_to_f32(r.d); }
 };
 
 // A block of 256 in four units, whose values are neighbours.
@@ -241,23 +219,18 @@ struct Block_q3_k : Shape<256, 24, 16, 64, 4>, Units256, Fields<3> {
     static __device__ __forceinline__ void group(const Raw &r, int g, float &scale, float &) { scale = six_bits(r.scales, g, 32); }
 };
 
-struct Block_q4_k : Shape<256, 32, 16, 64, 2>, Units256 {
-    static constexpr float BIAS = 0, SCALE = LIFTED;
-    static const bool LEAST = true;
-    static const int ROWS = 6;
+// A unit of Q4_K and Q5_K: two groups, whose scales and least values are whole numbers of six bits.
+template <int Words> struct TwoGroups {
     struct Raw {
-        uint32_t d, scales, q[8];
+        uint32_t d, scales, q[Words];
     };
-    static __device__ __forceinline__ constexpr uint32_t mask(int c) { return c % 8 < 4 ? 0x0f : 0xf0; }
-    static __device__ __forceinline__ constexpr int shift(int c) { return c % 8 < 4 ? 0 : 4; }
     template <bool WHOLE>
     static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t part, uint32_t) {
-        load16<8>(row + unit.codes, r.q);
+        load_words<Words>(row + unit.codes, r.q);
         uint32_t head[4];
         load16<4>(row + unit.meta, head);
         r.d = head[0], r.scales = six_bits_of(head + 1, part);
     }
-    static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return r.q[c / 8 * 4 + c % 4]; }
     static __device__ __forceinline__ void whole(const Raw &r, float &scale, float &least) {
         scale = low_f16(r.d), least = -high_f16(r.d);
     }
@@ -266,29 +239,22 @@ struct Block_q4_k : Shape<256, 32, 16, 64, 2>, Units256 {
     }
 };
 
-struct Block_q5_k : Shape<256, 40, 16, 64, 2>, Units256, FiveBits<8> {
+struct Block_q4_k : Shape<256, 32, 16, 64, 2>, Units256, TwoGroups<8> {
+    static constexpr float BIAS = 0, SCALE = LIFTED;
+    static const bool LEAST = true;
+    static const int ROWS = 6;
+    static __device__ __forceinline__ constexpr uint32_t mask(int c) { return c % 8 < 4 ? 0x0f : 0xf0; }
+    static __device__ __forceinline__ constexpr int shift(int c) { return c % 8 < 4 ? 0 : 4; }
+    static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return r.q[c / 8 * 4 + c % 4]; }
+};
+
+struct Block_q5_k : Shape<256, 40, 16, 64, 2>, Units256, TwoGroups<10>, FiveBits<8> {
     using FiveBits<8>::PLACED;
     static constexpr float BIAS = 0, SCALE = LIFTED;
     static const bool LEAST = true;
     static const int PERIOD = 1;
     static const int ROWS = 6;
-    struct Raw {
-        uint32_t d, scales, q[10];
-    };
-    template <bool WHOLE>
-    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t part, uint32_t) {
-        uint32_t head[4];
-        load16<4>(row + unit.meta, head);
-        r.d = head[0], r.scales = six_bits_of(head + 1, part);
-        load8<10>(row + unit.codes, r.q);
-    }
     static __device__ __forceinline__ uint32_t number(const Raw &r, int c, int i) { return five(r.q[0], r.q[1], r.q + 2, c, i); }
-    static __device__ __forceinline__ void whole(const Raw &r, float &scale, float &least) {
-        scale = low_f16(r.d), least = -high_f16(r.d);
-    }
-    static __device__ __forceinline__ void group(const Raw &r, int g, float &scale, float &least) {
-        scale = six_bits(r.scales, g), least = six_bits(r.scales, 2 + g);
-    }
 };
 
 struct Block_q6_k : Shape<256, 48, 20, 64, 4>, Units256, Fields<6> {
@@ -326,17 +292,10 @@ __device__ __forceinline__ uint32_t iq4_codes(uint32_t word, int half) {
     return first ^ second;
 }
 
-struct Block_iq4_nl : Shape<32, 16, 2, 32, 1>, Looked32, Bytes {
+struct Block_iq4_nl : Shape<32, 16, 2, 32, 1>, Scaled32<4>, Looked32, Bytes {
     static constexpr float BIAS = 128;
-    typedef Scaled32<4> Raw;
     static __device__ __forceinline__ constexpr uint32_t index(uint32_t, int c, int i) { return index32(c, i); }
-    template <bool WHOLE>
-    static __device__ __forceinline__ void load(Raw &r, const uint8_t *row, const Place &unit, uint32_t, uint32_t) {
-        load16<4>(row + unit.codes, r.q);
-        r.d = at<uint16_t>(row + unit.meta);
-    }
     static __device__ __forceinline__ uint32_t codes(const Raw &r, uint32_t, int c) { return iq4_codes(r.q[c >> 1], c & 1); }
-    static __device__ __forceinline__ void whole(const Raw &r, float &scale, float &) { scale = f16_to_f32(r.d); }
 };
 
 struct Block_iq4_xs : Shape<256, 32, 8, 64, 2>, Looked32, Bytes {

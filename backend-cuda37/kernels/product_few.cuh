@@ -7,7 +7,7 @@
 #include "product.cuh"
 
 template <class B, int C> struct FewColumns {
-    static const int LANES = 16, MOST_THREADS = 256;
+    static const int LANES = 16;
     static const int ROWS = C == 1 ? B::ROWS : 2;
     static const int WISHED = 4096 / (B::UNIT * C);
     static const uint32_t TILE = WISHED > LANES ? WISHED : LANES; // units

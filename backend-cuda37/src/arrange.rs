@@ -173,9 +173,30 @@ impl Rows {
             zeros.fill(0);
         }
     }
+
+    fn place(&self, tensor: &Tensor) -> Result<Placed> {
+        let whole = |what: &str, bytes: u64| {
+            self.on_device(bytes).ok_or_else(|| {
+                BackendError::unsupported(format!(
+                    "a view of a weight of {} with {what} of {bytes} bytes, where rows take {}",
+                    self.ty, self.file
+                ))
+            })
+        };
+        let wrong = || BackendError::invalid("a weight of unknown size");
+        let mut placed = *tensor;
+        placed.offset = whole("an offset", tensor.offset)?;
+        for i in (1..4).filter(|&i| tensor.dims[i] > 1) {
+            let stride = u64::try_from(tensor.strides[i]).map_err(|_| wrong())?;
+            placed.strides[i] = i64::try_from(whole("a stride", stride)?).map_err(|_| wrong())?;
+        }
+        let bytes = whole("an extent", tensor.extent().ok_or_else(wrong)?)?;
+        let end = placed.offset.checked_add(bytes).ok_or_else(wrong)?;
+        Ok(Placed { tensor: placed, end })
+    }
 }
 
-/// Tensor `index` of a graph as it lies on the device, and where in its buffer it ends there.
+/// A tensor as it lies on the device, and where in its buffer it ends there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placed {
     /// With the offset and the strides of dimensions 1 to 3 in bytes of the device.
@@ -202,28 +223,5 @@ pub fn placed(graph: &Graph<'_>, tensor: &Tensor) -> Result<Option<Placed>> {
         Some(_) if role == Some(Role::Constant) => Err(BackendError::unsupported("a constant of a block type")),
         Some(rows) => rows.place(tensor).map(Some),
         None => Ok(None),
-    }
-}
-
-impl Rows {
-    fn place(&self, tensor: &Tensor) -> Result<Placed> {
-        let whole = |what: &str, bytes: u64| {
-            self.on_device(bytes).ok_or_else(|| {
-                BackendError::unsupported(format!(
-                    "a view of a weight of {} with {what} of {bytes} bytes, where rows take {}",
-                    self.ty, self.file
-                ))
-            })
-        };
-        let wrong = || BackendError::invalid("a weight of unknown size");
-        let mut placed = *tensor;
-        placed.offset = whole("an offset", tensor.offset)?;
-        for i in (1..4).filter(|&i| tensor.dims[i] > 1) {
-            let stride = u64::try_from(tensor.strides[i]).map_err(|_| wrong())?;
-            placed.strides[i] = i64::try_from(whole("a stride", stride)?).map_err(|_| wrong())?;
-        }
-        let bytes = whole("an extent", tensor.extent().ok_or_else(wrong)?)?;
-        let end = placed.offset.checked_add(bytes).ok_or_else(wrong)?;
-        Ok(Placed { tensor: placed, end })
     }
 }

@@ -28,6 +28,25 @@ pub fn plan(
     planner.finish(group_of, labels)
 }
 
+/// What a buffer holds.
+#[derive(Clone, Copy, Default)]
+struct Held {
+    /// Its first tensor, which is all of it.
+    whole: Option<Tensor>,
+    /// Whether it holds blocks, and some view of it has other rows.
+    cut: bool,
+}
+
+fn held(lowered: &Lowered) -> Vec<Held> {
+    let mut held = vec![Held::default(); lowered.buffers.len()];
+    for tensor in &lowered.tensors {
+        let held = &mut held[tensor.buffer as usize];
+        let whole = held.whole.get_or_insert(*tensor);
+        held.cut |= whole.dims[0] != tensor.dims[0] && whole.kind().is_some_and(Type::is_quantized);
+    }
+    held
+}
+
 /// A run of nodes on one target.
 struct Run {
     target: usize,
@@ -38,6 +57,8 @@ struct Run {
 
 struct Planner<'a> {
     lowered: &'a Lowered,
+    /// What each buffer holds.
+    held: Vec<Held>,
     file: &'a Gguf,
     runs: Vec<Run>,
     devices: Vec<DevicePlan>,
@@ -56,6 +77,7 @@ impl<'a> Planner<'a> {
         let (inputs, inputs_bytes) = input_places(lowered);
         let mut planner = Planner {
             lowered,
+            held: held(lowered),
             file,
             runs,
             devices: Vec::new(),
@@ -201,13 +223,11 @@ impl<'a> Planner<'a> {
         buffer: u32,
         source: impl FnOnce(Tensor) -> Source,
     ) -> Result<Spot, BackendError> {
-        // a buffer's first tensor is all of it
-        let mut views = self.lowered.tensors.iter().filter(|t| t.buffer == buffer);
-        let whole = *views
-            .next()
+        let held = self.held[buffer as usize];
+        let whole = held
+            .whole
             .ok_or_else(|| BackendError::failed("a weight has no tensor"))?;
-        let blocks = whole.kind().is_some_and(Type::is_quantized);
-        if blocks && views.any(|view| view.dims[0] != whole.dims[0]) {
+        if held.cut {
             return Err(BackendError::failed("a view cuts the rows of a weight"));
         }
         let layout = device.target.weight(&whole)?;
@@ -234,12 +254,7 @@ impl<'a> Planner<'a> {
         let (buffer, device) = self
             .logits
             .ok_or_else(|| BackendError::failed("the graph has no logits"))?;
-        let values = self
-            .lowered
-            .tensors
-            .iter()
-            .find(|t| t.buffer == buffer)
-            .map_or(0, |t| t.dims[0]);
+        let values = self.held[buffer as usize].whole.map_or(0, |t| t.dims[0]);
         let constant = |(i, content): (usize, &Content)| match content {
             Content::Constant(values) => Some((i, values.clone())),
             _ => None,
@@ -274,7 +289,7 @@ impl<'a> Planner<'a> {
                 let Some(&spot) = plan.spots.get(&(buffer as u32)) else {
                     continue;
                 };
-                let tensor = self.lowered.tensors.iter().find(|t| t.buffer == buffer as u32);
+                let tensor = self.held[buffer].whole;
                 let pages = tensor.map_or(1, |t| t.dims[3].max(1));
                 let page_bytes = self.lowered.buffers[buffer].bytes / u64::from(pages);
                 pools.push(PoolPlace {
